@@ -1,0 +1,40 @@
+# One command each; everything they need they set up themselves. `make help` lists them.
+SHELL := /bin/bash
+PY := .venv/bin/python
+STAMP := .venv/.ready
+NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
+PROTOS := $(wildcard src/pyetcd/proto/*.proto)
+
+.PHONY: help run setup test lint bench proto raft-vectors clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: setup  ## set up and serve etcd on port 2379 (data in ./default.etcd)
+	exec .venv/bin/etcd $(ARGS)
+
+setup: $(STAMP)  ## leave a working .venv/bin/etcd, etcdctl, etcdutl
+
+$(STAMP): requirements.lock pyproject.toml $(NATIVE)
+	@scripts/setup
+
+test: setup  ## set up and pass the tests
+	$(PY) -m pytest $(ARGS)
+
+lint: setup  ## ruff, mypy --strict, rustfmt and clippy
+	.venv/bin/ruff check src tests bench scripts
+	.venv/bin/mypy
+	@scripts/lint-native
+
+bench: setup  ## measure beside real etcd (needs Go); results in bench/results
+	$(PY) -m bench $(ARGS)
+
+proto: setup  ## regenerate what the .proto files say
+	$(PY) -m grpc_tools.protoc -I src --python_out=src --pyi_out=src $(PROTOS)
+
+raft-vectors: setup  ## run etcd-raft's transcripts from $$RAFT_VECTORS
+	$(PY) -m pytest tests/raft -k vectors $(ARGS)
+
+clean:  ## remove what was built (never data directories)
+	rm -rf .venv native/target .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	find src tests bench -name __pycache__ -prune -exec rm -rf {} +

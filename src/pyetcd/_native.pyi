@@ -1,0 +1,173 @@
+"""The native crate, as Python sees it: the wire (gRPC and HTTP), the log thread and CRC-32C.
+
+It moves bytes and knows nothing of etcd. Nothing here ever calls back into Python: the loop watches
+`Wake.fileno()` and drains. All methods are called from one thread, the loop's; all of them return at once
+(except those of `Channel`, which is for command-line programs and blocks with the GIL released).
+"""
+
+from collections.abc import Sequence
+from typing import final
+
+UNARY: int  # a whole unary request; answer with reply_many or finish_many
+OPEN: int  # a stream was opened (no payload)
+MESSAGE: int  # one message of an open stream
+HALF_CLOSE: int  # the client will send no more on this stream; still to be finished by us
+CANCEL: int  # the client or the connection is gone; the call id is dead, whatever is still sent is dropped
+WRITABLE: int  # the backlog of a stream fell below Limits.stream_backlog_bytes again
+HTTP: int  # a plain HTTP request with its whole body; answer with http_reply
+
+Body = bytes | Sequence[bytes]  # parts are written one after the other, never joined in Python
+
+@final
+class Wake:
+    """One eventfd, shared by the wire and the log thread: readable when anything below has news."""
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int: ...
+    def clear(self) -> None:
+        """Make it unreadable again; call before draining."""
+
+@final
+class Meta:
+    """What is known of a call beside its payload. Shared by the calls of a connection where nothing differs."""
+
+    @property
+    def token(self) -> str | None:
+        """The `token` metadata value, else `authorization`, or None."""
+    @property
+    def timeout_seconds(self) -> float | None:
+        """The caller's grpc-timeout, or None."""
+    @property
+    def peer(self) -> str:
+        """Address of the client, `127.0.0.1:40000`, or `@` for a Unix socket."""
+    @property
+    def authority(self) -> str: ...
+    @property
+    def certificate_names(self) -> Sequence[str]:
+        """Common names of the verified client certificate chain's leaf; empty without TLS client auth."""
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """All request headers (metadata), lower-case names, in order; binary values decoded as latin-1."""
+
+@final
+class HttpRequest:
+    """Payload of an HTTP event."""
+
+    method: str
+    target: str  # path with query, as sent
+    headers: Sequence[tuple[str, str]]  # lower-case names
+    body: bytes
+
+@final
+class Limits:
+    """Every bound of the wire. Sizes in bytes, times in seconds; 0 means no limit where a limit is optional."""
+
+    def __init__(
+        self,
+        *,
+        recv_message_bytes: int = ...,  # a larger gRPC message: ResourceExhausted with grpc-go's text
+        http_body_bytes: int = ...,
+        concurrent_streams: int = ...,  # HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS; 0 = 2**32-1 as Go
+        header_timeout: float = ...,
+        handshake_timeout: float = ...,
+        keepalive_interval: float = ...,  # we ping an idle connection; 0 = never
+        keepalive_timeout: float = ...,
+        keepalive_min_time: float = ...,  # a client that pings more often gets GOAWAY ENHANCE_YOUR_CALM
+        stream_backlog_bytes: int = ...,  # a stream whose unsent bytes pass this is "full" until WRITABLE
+        max_pending_events: int = ...,  # undrained events; beyond it reading from sockets stops
+        header_bytes: int = ...,
+    ) -> None: ...
+
+@final
+class Tls:
+    """Certificates for a listener, PEM bytes. `client_ca` turns on verification of client certificates."""
+
+    def __init__(self, cert_chain: bytes, key: bytes, client_ca: bytes | None = ...) -> None: ...
+
+@final
+class Server:
+    """Serves gRPC, HTTP/1.1 and HTTP/2 (ALPN or prior knowledge) on every listener given.
+
+    `methods`: full gRPC paths, `/etcdserverpb.KV/Range`, each with True where either side streams. The index in
+    this list is the `method` of events. Unknown paths with a gRPC content type are answered Unimplemented
+    (`unknown service x` / `unknown method y for service x`) without troubling Python.
+    """
+
+    def __init__(self, wake: Wake, methods: Sequence[tuple[str, bool]], limits: Limits) -> None: ...
+    def listen_tcp(self, host: str, port: int, tls: Tls | None = ..., also_plain: bool = ..., grpc: bool = ..., http: bool = ...) -> int:
+        """Bind and start to accept; returns the port bound. OSError when it cannot. `also_plain`: TLS and plaintext on one port."""
+    def listen_unix(self, path: str, tls: Tls | None = ..., also_plain: bool = ..., grpc: bool = ..., http: bool = ...) -> None: ...
+    def drain(self, max_events: int) -> list[tuple[int, int, int, bytes | HttpRequest | None, Meta | None]]:
+        """Up to `max_events` of `(kind, call, method, payload, meta)`; meta with UNARY, OPEN and HTTP. Empty: none left."""
+    def reply_many(self, replies: Sequence[tuple[int, Body]]) -> None:
+        """Finish unary calls with OK and this message. Dead calls are skipped."""
+    def finish_many(self, ends: Sequence[tuple[int, int, str]]) -> None:
+        """Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well."""
+    def send_many(self, messages: Sequence[tuple[int, Body]]) -> list[int]:
+        """Queue one message on each stream; returns each stream's unsent bytes (-1: the call is dead)."""
+    def send_fanout(self, calls: Sequence[int], body: Body) -> list[int]:
+        """Queue the same message on many streams, sharing its memory; returns their unsent bytes (-1: dead)."""
+    def http_reply(self, call: int, status: int, headers: Sequence[tuple[str, str]], body: Body, end: bool = ...) -> None:
+        """Answer a plain HTTP request. With end=False the body goes on: send_many writes raw parts, finish_many ends it."""
+    def connections(self) -> int: ...
+    def stop_accepting(self) -> None: ...
+    def shutdown(self, grace_seconds: float) -> None:
+        """GOAWAY to all, let calls in flight finish for so long, then close. Blocks with the GIL released; finish or
+        drain what Python still owes before calling."""
+
+@final
+class Appender:
+    """A thread that writes and fsyncs, so that the loop never waits for a disk and the fsync never waits for the GIL."""
+
+    def __init__(self, wake: Wake) -> None: ...
+    def append(self, fd: int, offset: int, data: Body, sync: bool = ...) -> int:
+        """Queue pwrite(fd, data, offset), then fdatasync when `sync`. Returns a sequence number, 1, 2, 3 …
+        Appends queued while an fsync runs share the next one."""
+    def completed(self) -> int:
+        """The highest sequence number up to which everything is written (and synced where asked). OSError, for good,
+        once a write or sync has failed: what came after it never happens."""
+    def sync_seconds(self) -> list[float]:
+        """Durations of the fdatasync calls since the last time asked (at most the latest 4096)."""
+    def close(self) -> None:
+        """Finish what is queued and stop the thread."""
+
+def crc32c(data: bytes | bytearray | memoryview, crc: int = ...) -> int:
+    """CRC-32C (Castagnoli) of `data`, continued from `crc`."""
+
+class RpcError(Exception):
+    """A gRPC status other than OK."""
+
+    code: int
+    message: str
+
+@final
+class Channel:
+    """A blocking gRPC client over one HTTP/2 connection (h2c or TLS, TCP or Unix socket), dialled at first use and
+    again after a loss. For command-line programs: starts in a few milliseconds."""
+
+    def __init__(
+        self,
+        target: str,  # "host:port" or "unix:path"
+        *,
+        authority: str | None = ...,
+        tls: bool = ...,
+        ca: bytes | None = ...,
+        cert: bytes | None = ...,
+        key: bytes | None = ...,
+        server_name: str | None = ...,
+        insecure_skip_verify: bool = ...,
+        connect_timeout: float = ...,
+    ) -> None: ...
+    def unary(self, path: str, payload: bytes, metadata: Sequence[tuple[str, str]] = ..., timeout: float | None = ...) -> bytes:
+        """One call. RpcError on any failure; a timeout is code 4 with `context deadline exceeded`."""
+    def stream(self, path: str, metadata: Sequence[tuple[str, str]] = ..., timeout: float | None = ...) -> "ClientStream": ...
+    def close(self) -> None: ...
+
+@final
+class ClientStream:
+    def send(self, payload: bytes) -> None: ...
+    def half_close(self) -> None: ...
+    def recv(self, timeout: float | None = ...) -> bytes | None:
+        """The next message, or None at a good end. RpcError at a bad one; TimeoutError when `timeout` passes.
+        Returns early with KeyboardInterrupt on SIGINT."""
+    def cancel(self) -> None: ...

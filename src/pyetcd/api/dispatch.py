@@ -1,0 +1,201 @@
+"""From wire events to handlers and back: one turn of the loop handles one batch.
+
+Rules that hold here:
+
+* A **unary** handler is a plain function `(call, payload, meta) -> Body | None`, where a body is bytes or a sequence
+  of bytes. It returns the encoded answer, or None when it will answer later through `Outbox.reply` or `Outbox.fail`.
+  It raises `EtcdError` to fail the call. No task and no future is made per request: that is what keeps a put below
+  15 us of Python.
+* An **async** handler is a coroutine function of the same parameters that returns the body; for rare calls.
+* A **stream** method is a class (or function) called with `(call, meta)` at OPEN, which returns a `Stream`.
+* Whatever a handler raises finishes its own call with a clear status and harms nobody else.
+* Answers gather in the `Outbox` and leave in one `reply_many` at the end of the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Protocol
+
+from pyetcd import logs
+from pyetcd._native import CANCEL, HALF_CLOSE, HTTP, MESSAGE, OPEN, UNARY, WRITABLE, HttpRequest, Meta, Server
+from pyetcd.proto.errors import EtcdError
+
+Body = bytes | Sequence[bytes]
+Unary = Callable[[int, bytes, Meta], Body | None]
+AsyncUnary = Callable[[int, bytes, Meta], Coroutine[None, None, Body]]
+
+MAX_EVENTS_PER_TURN = 512
+UNKNOWN = 2  # grpc code for an error nobody foresaw
+
+_log = logs.get("api")
+
+
+class Stream(Protocol):
+    """One open stream, as its service sees it. After `on_cancel` the call id is dead."""
+
+    def on_message(self, payload: bytes) -> None: ...
+    def on_half_close(self) -> None: ...
+    def on_cancel(self) -> None: ...
+    def on_writable(self) -> None: ...
+
+
+OpenStream = Callable[[int, Meta], Stream]
+HttpHandler = Callable[[int, HttpRequest, Meta], None]
+
+
+class Outbox:
+    """Answers of this turn. Flushed by the dispatcher, or soon by itself when filled outside a turn."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self.server = server
+        self._loop = loop
+        self._replies: list[tuple[int, Body]] = []
+        self._ends: list[tuple[int, int, str]] = []
+        self._scheduled = False
+
+    def reply(self, call: int, body: Body) -> None:
+        """Finish a unary call well."""
+        self._replies.append((call, body))
+        if not self._scheduled:
+            self._schedule()
+
+    def finish(self, call: int, code: int, message: str) -> None:
+        """Finish a call or stream with a gRPC status."""
+        self._ends.append((call, code, message))
+        if not self._scheduled:
+            self._schedule()
+
+    def fail(self, call: int, error: BaseException) -> None:
+        """Finish a call with the status its error stands for."""
+        if isinstance(error, EtcdError):
+            self.finish(call, error.code, error.message)
+            return
+        _log.warn("request handler failed", {"error": repr(error)}, exc=error)
+        self.finish(call, UNKNOWN, f"internal error: {type(error).__name__}")
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        self._scheduled = False
+        if self._replies:
+            replies, self._replies = self._replies, []
+            self.server.reply_many(replies)
+        if self._ends:
+            ends, self._ends = self._ends, []
+            self.server.finish_many(ends)
+
+
+class Dispatcher:
+    """Owns the method table; `turn` is called when the wake descriptor is readable."""
+
+    def __init__(
+        self,
+        server: Server,
+        outbox: Outbox,
+        methods: Sequence[str],
+        unary: Mapping[str, Unary],
+        coroutines: Mapping[str, AsyncUnary],
+        streams: Mapping[str, OpenStream],
+        http: HttpHandler,
+        end_of_turn: Callable[[], None],
+    ) -> None:
+        self._server = server
+        self._outbox = outbox
+        self._unary: list[Unary | None] = [unary.get(name) for name in methods]
+        self._coroutines: list[AsyncUnary | None] = [coroutines.get(name) for name in methods]
+        self._open: list[OpenStream | None] = [streams.get(name) for name in methods]
+        self._http = http
+        self._end_of_turn = end_of_turn
+        self._streams: dict[int, Stream] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def turn(self) -> bool:
+        """Handle one batch. True when more events may be waiting."""
+        events = self._server.drain(MAX_EVENTS_PER_TURN)
+        unary = self._unary
+        outbox = self._outbox
+        for kind, call, method, payload, meta in events:
+            try:
+                if kind == UNARY:
+                    handler = unary[method]
+                    if handler is not None:
+                        body = handler(call, payload, meta)  # type: ignore[arg-type]
+                        if body is not None:
+                            outbox.reply(call, body)
+                    else:
+                        self._start(call, method, payload, meta)  # type: ignore[arg-type]
+                else:
+                    self._other(kind, call, method, payload, meta)
+            except Exception as error:
+                self._drop(call)
+                outbox.fail(call, error)
+        self._end_of_turn()
+        return len(events) == MAX_EVENTS_PER_TURN
+
+    def _other(self, kind: int, call: int, method: int, payload: bytes | HttpRequest | None, meta: Meta | None) -> None:
+        if kind == MESSAGE:
+            stream = self._streams.get(call)
+            if stream is not None:
+                stream.on_message(payload)  # type: ignore[arg-type]
+        elif kind == OPEN:
+            opener = self._open[method]
+            assert opener is not None, "the wire opens only methods announced as streams"
+            assert meta is not None
+            self._streams[call] = opener(call, meta)
+        elif kind == WRITABLE:
+            stream = self._streams.get(call)
+            if stream is not None:
+                stream.on_writable()
+        elif kind == HALF_CLOSE:
+            stream = self._streams.get(call)
+            if stream is not None:
+                stream.on_half_close()
+        elif kind == CANCEL:
+            self._drop(call)
+        else:
+            assert kind == HTTP
+            assert isinstance(payload, HttpRequest)
+            assert meta is not None
+            self._http(call, payload, meta)
+
+    def _drop(self, call: int) -> None:
+        stream = self._streams.pop(call, None)
+        if stream is not None:
+            stream.on_cancel()
+        task = self._tasks.pop(call, None)
+        if task is not None:
+            task.cancel()
+
+    def _start(self, call: int, method: int, payload: bytes, meta: Meta) -> None:
+        handler = self._coroutines[method]
+        assert handler is not None, "every announced unary method has a handler"
+        self._tasks[call] = asyncio.get_running_loop().create_task(self._run(handler, call, payload, meta))
+
+    async def _run(self, handler: AsyncUnary, call: int, payload: bytes, meta: Meta) -> None:
+        try:
+            body = await handler(call, payload, meta)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._outbox.fail(call, error)
+        else:
+            self._outbox.reply(call, body)
+        finally:
+            self._tasks.pop(call, None)
+
+    def forget(self, call: int) -> None:
+        """A stream's service has finished it; no more events of it are wanted."""
+        self._streams.pop(call, None)
+
+    async def close(self) -> None:
+        """Cancel what is still under way."""
+        for call in list(self._streams):
+            self._drop(call)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

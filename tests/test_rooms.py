@@ -1,0 +1,59 @@
+"""The arrows between rooms, kept: an import that ARCHITECTURE.md does not allow fails here."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "pyetcd"
+
+STATE = {"proto", "storage", "mvcc", "lease", "cluster", "raft"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "proto": set(),
+    "logs": set(),
+    "metrics": {"logs"},
+    "raft": {"proto", "logs"},
+    "storage": {"proto", "_native", "logs"},
+    "mvcc": {"storage", "proto", "_native", "logs"},
+    "lease": {"storage", "proto", "logs"},
+    "cluster": {"storage", "proto", "logs"},
+    "member": {*STATE, "_native", "logs", "metrics"},
+    "api": {*STATE, "member", "_native", "logs", "metrics"},
+    "cli": {*STATE, "member", "api", "_native", "logs", "metrics"},
+}
+# Time, threads, files and sockets are handed in; only these modules touch the real ones.
+SEAMS = {"time": {"logs"}, "threading": set(), "socket": set(), "random": set()}
+
+
+def room_of(path: Path) -> str:
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return [path for path in SOURCE.rglob("*.py") if "_pb2" not in path.name and path.parent != SOURCE or path.name in {"logs.py", "metrics.py"}]
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the arrow"
+            names.add(node.module or "")
+            if node.module == "pyetcd":
+                names.update(f"pyetcd.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_imports_only_the_rooms_it_may_know(path: Path) -> None:
+    room = room_of(path)
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("pyetcd.")}
+    assert rooms <= MAY_IMPORT[room] | {room}, f"{room} may not know {rooms - MAY_IMPORT[room] - {room}}"
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {entry.name for entry in SOURCE.iterdir() if entry.is_dir() and entry.name != "__pycache__"}
+    assert rooms <= set(MAY_IMPORT)
