@@ -1,0 +1,113 @@
+"""Requests under way: their IDs, their envelope in the raft log, and who waits for them.
+
+A proposal is an `InternalRaftRequest`: a header with a request ID unique in the cluster, and one inner request whose bytes
+are those the client sent, spliced in. When the entry comes back committed, the header's bytes say whether somebody here
+waits for it; then the parsed request is used again instead of being parsed anew (1.5 us saved a put).
+
+Rules that hold here:
+
+* An ID is never used twice: two bytes of member ID, five of start-up time in ms, one of counter that runs over into the time,
+  as etcd's idutil builds them.
+* Every waiter is called exactly once: with the answer, with the error, or with a timeout.
+* The waiters are bounded in number and in bytes; beyond that a request is refused with etcd's "too many requests".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from pyetcd.mvcc.answer import Answer
+from pyetcd.proto import errors
+from pyetcd.proto.splice import varint
+
+Token = TypeVar("Token")
+Done = Callable[[Token, Answer | None, Exception | None], None]
+
+MAX_WAITING = 100_000
+MAX_WAITING_BYTES = 512 << 20
+
+_HEADER_TAG = b"\xa2\x06"  # field 100 of InternalRaftRequest, length-delimited
+_ID_TAG = b"\x08"  # field 1 of RequestHeader, varint
+
+
+class RequestIds:
+    """Generates request IDs, and lease IDs where the client chose none."""
+
+    def __init__(self, member_id: int, unix_ms: int) -> None:
+        self._prefix = (member_id & 0xFFFF) << 48
+        self._suffix = (unix_ms & 0xFFFFFFFFFF) << 8
+
+    def next(self) -> int:
+        self._suffix = (self._suffix + 1) & 0xFFFFFFFFFFFF
+        return self._prefix | self._suffix
+
+
+class Waiter(Generic[Token]):
+    """One request on its way through the log."""
+
+    __slots__ = ("data", "deadline", "done", "kind", "request", "token")
+
+    def __init__(self, kind: int, request: Message, data: bytes, done: Done[Token], token: Token, deadline: float) -> None:
+        self.kind = kind  # field number within InternalRaftRequest
+        self.request = request
+        self.data = data
+        self.done = done
+        self.token = token
+        self.deadline = deadline  # loop time, seconds
+
+
+class Waiters:
+    """Who waits for which entry, by the bytes of the entry's header, in order of their deadlines."""
+
+    def __init__(self, ids: RequestIds, timeout_seconds: float) -> None:
+        self._ids = ids
+        self._timeout_seconds = timeout_seconds
+        self._by_header: dict[bytes, Waiter[object]] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._by_header)
+
+    def add(self, kind: int, tag: bytes, payload: bytes, request: Message, done: Done[Token], token: Token, now: float) -> bytes:
+        """Register a request and return the entry's data. `tag` is the encoded tag of its field. Raises TOO_MANY_REQUESTS."""
+        if len(self._by_header) >= MAX_WAITING or self.bytes > MAX_WAITING_BYTES:
+            raise errors.TOO_MANY_REQUESTS.new()
+        header = _ID_TAG + varint(self._ids.next())
+        data = b"".join((_HEADER_TAG, varint(len(header)), header, tag, varint(len(payload)), payload))
+        self._by_header[header] = Waiter(kind, request, data, done, token, now + self._timeout_seconds)  # type: ignore[arg-type, assignment]
+        self.bytes += len(data)
+        return data
+
+    def take(self, data: bytes) -> Waiter[object] | None:
+        """The waiter for a committed entry, which waits no longer."""
+        if data[:2] != _HEADER_TAG or len(data) < 4:
+            return None
+        waiter = self._by_header.pop(data[3 : 3 + data[2]], None)  # a header is always shorter than 128 bytes
+        if waiter is not None:
+            self.bytes -= len(waiter.data)
+        return waiter
+
+    def drop(self, data: bytes, error: Exception) -> None:
+        """The entry will not come: its proposal was refused."""
+        waiter = self.take(data)
+        if waiter is not None:
+            waiter.done(waiter.token, None, error)
+
+    def expire(self, now: float, error: Callable[[Waiter[object]], Exception]) -> int:
+        """Fail those whose deadline has passed; returns how many."""
+        late: list[Waiter[object]] = []
+        for waiter in self._by_header.values():
+            if waiter.deadline > now:
+                break
+            late.append(waiter)
+        for waiter in late:
+            self.drop(waiter.data, error(waiter))
+        return len(late)
+
+    def fail_all(self, error: Exception) -> None:
+        waiting, self._by_header, self.bytes = self._by_header, {}, 0
+        for waiter in waiting.values():
+            waiter.done(waiter.token, None, error)
