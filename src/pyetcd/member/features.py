@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from pyetcd.logs.gotext import GoValueError, parse_bool
+
 ALPHA: Final = "ALPHA"
 BETA: Final = "BETA"
 
@@ -39,8 +41,6 @@ FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
     }
 )
 _STAGES: Final = {"AllAlpha": ALPHA, "AllBeta": BETA}
-_TRUE: Final = frozenset(("1", "t", "T", "true", "TRUE", "True"))
-_FALSE: Final = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
 
 class FeatureError(ValueError):
@@ -87,9 +87,8 @@ def _parse(text: str) -> dict[str, bool]:
         name, value = name.strip(), value.strip()
         if not equals:
             raise FeatureError(f"missing bool value for {name}")
-        if value not in _TRUE and value not in _FALSE:
-            raise FeatureError(
-                f'invalid value of {name}={value}, err: strconv.ParseBool: parsing "{value}": invalid syntax'
-            )
-        settings[name] = value in _TRUE
+        try:
+            settings[name] = parse_bool(value)
+        except GoValueError as error:
+            raise FeatureError(f"invalid value of {name}={value}, err: {error}") from None
     return settings

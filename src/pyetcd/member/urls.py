@@ -9,10 +9,11 @@ relative to the working directory where there is no leading slash.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from pyetcd.logs.gotext import quote
 
 
 class UrlError(ValueError):
@@ -165,7 +166,7 @@ _PORT = re.compile(r":[0-9]*")
 
 def _split(text: str) -> Url:
     """What Go's url.Parse does with the forms that matter here, and its refusals."""
-    refuse = f"parse {json.dumps(text, ensure_ascii=False)}: "
+    refuse = f"parse {quote(text)}: "
     if _CONTROL.search(text):
         raise UrlError(refuse + "net/url: invalid control character in URL")
     parts = _PARTS.fullmatch(text)
@@ -182,7 +183,7 @@ def _split(text: str) -> Url:
     host = (authority or "").rpartition("@")[2]
     bad = _BAD_ESCAPE.search(host + path)
     if bad is not None:
-        escape = json.dumps((host + path)[bad.start() : bad.start() + 3], ensure_ascii=False)
+        escape = quote((host + path)[bad.start() : bad.start() + 3])
         raise UrlError(f"{refuse}invalid URL escape {escape}")
     odd = _NOT_IN_HOST.search(host)
     if odd is not None:
@@ -191,5 +192,5 @@ def _split(text: str) -> Url:
         raise UrlError(refuse + "missing ']' in host")
     after = host.partition("]")[2] if host.startswith("[") else host[host.find(":") :]
     if ":" in host and after and _PORT.fullmatch(after) is None:
-        raise UrlError(f"{refuse}invalid port {json.dumps(after, ensure_ascii=False)} after host")
+        raise UrlError(f"{refuse}invalid port {quote(after)} after host")
     return Url(f"{scheme}:{slashes or '//'}{path}{tail}", scheme, host, path)

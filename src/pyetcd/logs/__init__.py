@@ -27,7 +27,28 @@ from datetime import timedelta
 from types import FrameType
 from typing import Final
 
-from pyetcd.log_sinks import Sink, Writer, WriterLoop
+from pyetcd.logs.gotext import duration, duration_ns, quote
+from pyetcd.logs.sinks import Sink, Writer, WriterLoop
+
+__all__ = [
+    "DEBUG",
+    "ERROR",
+    "FATAL",
+    "FORMATS",
+    "INFO",
+    "LEVELS",
+    "WARN",
+    "Fields",
+    "Log",
+    "attach",
+    "duration",
+    "duration_ns",
+    "flush",
+    "get",
+    "quote",
+    "set_level",
+    "setup",
+]
 
 DEBUG: Final = 0
 INFO: Final = 1
@@ -47,8 +68,7 @@ Fields = Mapping[str, object]
 
 
 class Log:
-    """The log of one room. Each call writes one line and returns; `fatal` too: leaving is the caller's
-    business.
+    """The log of one room. Each call writes one line and returns, `fatal` too: leaving is up to the caller.
 
     `exc` is for a failure nobody foresaw: its message goes under `error` (unless the fields have one) and its
     traceback under `stacktrace`. A failure that is part of life goes into the fields as `{"error": error}`.
@@ -224,36 +244,6 @@ def _console_line(level: str, stamp: str, caller: str, msg: str, fields: Fields 
     return f"{stamp}\t{level}\t{caller}\t{msg}\t{_encode(_spaced, rest)}\n{stack}\n"
 
 
-def duration(seconds: float) -> str:
-    """A time span as Go prints it: `1h0m0s`, `1.5s`, `250ms`, `10µs`, `0s`. Rounded to a nanosecond."""
-    return duration_ns(round(seconds * 1e9))
-
-
-def duration_ns(ns: int) -> str:
-    """`duration` for a whole number of nanoseconds, exact."""
-    if ns < 0:
-        return "-" + duration_ns(-ns)
-    if ns == 0:
-        return "0s"
-    for unit_ns, unit in ((1_000, "ns"), (1_000_000, "µs"), (1_000_000_000, "ms")):
-        if ns < unit_ns:
-            return _decimal(ns, unit_ns // 1_000) + unit
-    minutes, rest = divmod(ns, 60_000_000_000)
-    text = _decimal(rest, 1_000_000_000) + "s"
-    if minutes == 0:
-        return text
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
-
-
-def _decimal(value: int, unit: int) -> str:
-    whole, fraction = divmod(value, unit)
-    if fraction == 0:
-        return str(whole)
-    digits = len(str(unit)) - 1
-    return f"{whole}.{fraction:0{digits}d}".rstrip("0")
-
-
 _output = _Output()
 _logs: dict[str, Log] = {}
 
@@ -284,7 +274,7 @@ def set_level(level: str) -> None:
 
 
 def attach(loop: WriterLoop | None) -> None:
-    """Let the outputs finish what a slow reader left behind whenever `loop` sees room for it; None to let go."""
+    """Let the outputs finish what a slow reader left behind when `loop` sees room for it; None to let go."""
     for sink in _output.sinks:
         sink.attach(loop)
 
