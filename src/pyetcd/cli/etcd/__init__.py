@@ -1,0 +1,177 @@
+"""The `etcd` executable: from the command line to a running member.
+
+Exit codes are etcd's: 2 for a mistake in the flags, 1 for settings that make no sense or a start that fails.
+The order of what is logged is etcd's as well: what the settings themselves give rise to, then `Running: `,
+then the start. Heavy imports (YAML, the server) happen only on the paths that need them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from pyetcd import logs
+from pyetcd.cli.etcd.assemble import from_settings, warn_of_no_effect, with_defaults
+from pyetcd.cli.etcd.flags import (
+    SECRETS,
+    FlagError,
+    HelpWanted,
+    Settings,
+    VariableError,
+    VariableShadowed,
+    add_environment,
+    parse_arguments,
+)
+from pyetcd.cli.etcd.log_setup import set_up_logs
+from pyetcd.member.config import ServerConfig
+from pyetcd.member.config_check import ConfigError, UnsetAdvertiseClientUrls, check_start, validate
+
+_DEPRECATED = {
+    "max-snapshots": "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.",
+    "v2-deprecation": "--v2-deprecation is deprecated and scheduled for removal in v3.8. "
+    "The default value is enforced, ignoring user input.",
+}
+
+_log = logs.get("etcdmain")
+
+
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
+    """Run `etcd` with these arguments (the program's name first) until it ends; returns the exit code."""
+    argv = list(sys.argv if arguments is None else arguments)
+    variables = os.environ if environment is None else environment
+    if len(argv) > 1 and argv[1] in ("gateway", "grpc-proxy"):
+        print(f"etcd {argv[1]} is not part of this version of pyetcd yet", file=sys.stderr)
+        return 1
+    try:
+        settings = parse_arguments(argv[1:])
+    except HelpWanted:
+        return _print_help()
+    except FlagError as error:
+        from pyetcd.cli.etcd.help import USAGE
+
+        print(f"{error}\n{USAGE}", file=sys.stderr)
+        return 2
+    if settings.values.get("version") and not settings.rest:
+        return _print_version()
+    config = _configured(settings, argv, variables)
+    if isinstance(config, int):
+        logs.flush()
+        return config
+    return _run(config)
+
+
+def _print_help() -> int:
+    from pyetcd.cli.etcd.help import USAGE, flags_text
+
+    print(USAGE, file=sys.stderr, flush=True)
+    print(flags_text())
+    return 0
+
+
+def _print_version() -> int:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from pyetcd.cli.etcd.help import version_text
+
+    try:
+        own = version("pyetcd")
+    except PackageNotFoundError:  # run from a source tree
+        own = "from source"
+    sys.stdout.write(version_text(f"none (pyetcd {own})"))
+    return 0
+
+
+def _configured(settings: Settings, argv: Sequence[str], variables: Mapping[str, str]) -> ServerConfig | int:
+    """The checked configuration, logs set up; or the exit code if there is none."""
+    from pyetcd.cli.etcd.config_file import UrlKeyError
+
+    config: ServerConfig | None = None
+    failure: Exception | None = None
+    path = ""
+    try:
+        if settings.rest:
+            raise ConfigError(f"{logs.quote(settings.rest[0])} is not a valid flag")
+        path = str(settings.values.get("config-file", "") or variables.get("ETCD_CONFIG_FILE", ""))
+        if path:
+            config = _from_file(path)
+        else:
+            add_environment(settings, variables)
+            config = from_settings(settings)
+        set_up_logs(config.logging)
+        validate(config)
+    except VariableShadowed as error:
+        _log.fatal(str(error), {"environment-variable": error.variable})
+        return 1
+    except UrlKeyError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (ConfigError, VariableError) as error:
+        failure = error
+    if path and config is not None:
+        _log.info(
+            "loaded server configuration, other configuration command line flags and environment variables "
+            "will be ignored if provided",
+            {"path": path},
+        )
+    for name, text in _DEPRECATED.items():
+        if config is not None and name in config.explicit:
+            _log.warn(text)
+    _log.info("Running: ", {"args": _without_secrets(argv)})
+    if failure is not None or config is None:
+        _log.warn("failed to verify flags", {"error": failure})
+        if isinstance(failure, UnsetAdvertiseClientUrls):
+            _log.warn("advertise client URLs are not set", {"error": failure})
+        return 1
+    warn_of_no_effect(config)
+    return config
+
+
+def _from_file(path: str) -> ServerConfig:
+    from pyetcd.cli.etcd.config_file import parse_file
+    from pyetcd.storage.files import OsFiles
+
+    try:
+        data = OsFiles().read(path)
+    except OSError as error:
+        raise ConfigError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+    return parse_file(data)
+
+
+def _without_secrets(argv: Sequence[str]) -> list[str]:
+    shown: list[str] = []
+    hide_next = False
+    for argument in argv:
+        name, equals, _ = argument.lstrip("-").partition("=")
+        secret = argument.startswith("-") and name in SECRETS
+        shown.append(
+            "***"
+            if hide_next
+            else argument[: argument.index("=") + 1] + "***"
+            if secret and equals
+            else argument
+        )
+        hide_next = secret and not equals
+    return shown
+
+
+def _run(config: ServerConfig) -> int:
+    import asyncio
+
+    from pyetcd.cli.etcd.default_host import default_host
+    from pyetcd.cli.etcd.run import run
+
+    host, why_not = default_host()
+    config = with_defaults(config, host)
+    if why_not:
+        _log.info("failed to detect default host", {"error": why_not})
+    try:
+        check_start(config)
+    except ConfigError as error:
+        _log.fatal("discovery failed", {"error": error})
+        logs.flush()
+        return 1
+    try:
+        return asyncio.run(run(config))
+    finally:
+        logs.flush()
