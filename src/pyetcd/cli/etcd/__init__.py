@@ -158,20 +158,24 @@ def _without_secrets(argv: Sequence[str]) -> list[str]:
 def _run(config: ServerConfig) -> int:
     import asyncio
 
+    from pyetcd.cli.etcd.data_dir import DataDirError, look_at_data_dir
     from pyetcd.cli.etcd.default_host import default_host
     from pyetcd.cli.etcd.run import run
+    from pyetcd.storage.files import OsFiles
 
     host, why_not = default_host()
     config = with_defaults(config, host)
     if why_not:
         _log.info("failed to detect default host", {"error": why_not})
     try:
+        look_at_data_dir(OsFiles(), config.data_dir)
         check_start(config)
+        return asyncio.run(run(config))
+    except DataDirError as error:
+        _log.fatal(error.message, error.fields)
+        return 1
     except ConfigError as error:
         _log.fatal("discovery failed", {"error": error})
-        logs.flush()
         return 1
-    try:
-        return asyncio.run(run(config))
     finally:
         logs.flush()

@@ -71,12 +71,12 @@ def from_settings(settings: Settings) -> ServerConfig:
         if isinstance(given, float) and given < RAFT_TIMEOUT_SECONDS_MIN:
             fields[timeout] = RAFT_TIMEOUT_SECONDS_MIN
             _log.info(f"{name} increased to minimum value: {logs.duration(RAFT_TIMEOUT_SECONDS_MIN)}")
-    if "listen-client-urls" in values and "advertise-client-urls" not in values:
+    if "listen-client-urls" in settings.given and "advertise-client-urls" not in settings.given:
         fields["advertise_client_urls"] = NO_URLS
     discovers = any(values.get(n) for n in ("discovery-srv", "discovery-srv-name", "discovery-endpoints"))
-    if discovers and "initial-cluster" not in values:
+    if discovers and "initial-cluster" not in settings.given:
         fields["initial_cluster"] = ""
-    fields["explicit"] = frozenset(values)
+    fields["explicit"] = frozenset(settings.given)
     if values.get("discovery-fallback") == "proxy":
         raise ConfigError(
             f"v2 proxy is deprecated, and --discovery-fallback can't be configured as {quote('proxy')}"

@@ -58,14 +58,19 @@ class VariableShadowed(Exception):
 
 @dataclass(slots=True)
 class Settings:
-    """Values by flag name, as read, for the flags that were set; and what stood after them."""
+    """What was given: values by flag name, as read; the names themselves; and what stood after the flags.
+
+    A flag can be given without a value to show for it: an empty list of URLs leaves the default.
+    """
 
     values: dict[str, Value] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
     rest: list[str] = field(default_factory=list)
 
     def set(self, flag: Flag, text: str) -> None:
         """Read a value. GoValueError, UrlError or FeatureError when it is none."""
         value = read_value(flag, text, self.values.get(flag.name))
+        self.given.add(flag.name)
         if value is not None:
             self.values[flag.name] = value
 
@@ -172,7 +177,7 @@ def _read_choice(flag: Flag, text: str, before: Value | None) -> Value | None:
 
 def add_environment(settings: Settings, environment: Mapping[str, str]) -> None:
     """Take what the environment sets; log unknown ETCD_ variables. VariableError or VariableShadowed."""
-    given = {BY_NAME[name].variable for name in settings.values}
+    given = {BY_NAME[name].variable for name in settings.given}
     used: set[str] = set()
     failure: VariableError | None = None
     version = environment.get("ETCD_VERSION", "")

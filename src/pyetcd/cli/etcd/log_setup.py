@@ -7,7 +7,7 @@ from typing import Final
 
 from pyetcd import logs
 from pyetcd.logs.files import File, Rotation
-from pyetcd.logs.journal import Journal
+from pyetcd.logs.journal import SOCKET, Journal
 from pyetcd.logs.sinks import Sink, Writer
 from pyetcd.member.config import LogConfig
 from pyetcd.member.config_check import ConfigError
@@ -51,7 +51,8 @@ def _sinks(outputs: tuple[str, ...], rotation: Rotation | None) -> list[Sink]:
         try:
             return [Journal(Writer(2))]
         except OSError as error:
-            raise ConfigError(f"can't find journal ({_reason(error)})") from None
+            why = f"dial unixgram {SOCKET}: connect: {_reason(error)}"
+            raise ConfigError(f"can't find journal ({why})") from None
     if "/dev/null" in outputs:
         return []
     sinks: list[Sink] = []
@@ -66,7 +67,7 @@ def _sinks(outputs: tuple[str, ...], rotation: Rotation | None) -> list[Sink]:
             try:
                 sinks.append(File(path, rotation))
             except OSError as error:
-                raise ConfigError(f"couldn't open sink {logs.quote(output)}: {_reason(error)}") from None
+                raise ConfigError(f"open sink {logs.quote(output)}: {_reason(error)}") from None
     return sinks
 
 
