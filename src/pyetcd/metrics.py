@@ -1,0 +1,279 @@
+"""Metric cells and the text Prometheus reads.
+
+A cell is a plain object: `puts.value += 1` is all a count costs (0.05 us), an observation is a bisection (0.4
+us). What a room counts anyway in a plain attribute is not counted twice: a cell can be given a callable
+instead, read when somebody scrapes. Cells live in a `Registry` that is handed around, since several servers
+may share a process.
+
+The exposition is written here rather than by prometheus_client: etcd has counters whose names do not end in
+`_total`, which that library cannot write, and 2,400 lines took it 40 ms of the loop where this takes 4. The
+numbers are printed as Go prints them, so that a diff against etcd's own output is empty.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from pyetcd import logs
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+SERIES_MAX: Final = 10_000  # of one family; beyond it new label values are folded into one cell nobody sees
+
+Number = int | float
+Row = tuple[Sequence[str], Number]
+
+_log = logs.get("metrics")
+
+
+class Counter:
+    """A number that only grows. With `read` set, what it returns counts instead of `value`."""
+
+    __slots__ = ("read", "value")
+
+    def __init__(self) -> None:
+        self.value: Number = 0
+        self.read: Callable[[], Number] | None = None
+
+    def current(self) -> Number:
+        return self.value if self.read is None else self.read()
+
+
+class Gauge(Counter):
+    """A number that goes up and down."""
+
+    __slots__ = ()
+
+
+class Histogram:
+    """Observations by size. `bounds` ascend; the bucket without a bound is implied."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def observe_many(self, values: Iterable[float]) -> None:
+        for value in values:
+            self.observe(value)
+
+
+class Family:
+    """What is common to cells of one name. `write` appends the lines of all of them."""
+
+    kind = ""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self._head = f"# HELP {name} {_escape_help(text)}\n# TYPE {name} {self.kind}\n"
+
+    def write(self, out: list[str]) -> None:
+        lines = list(self.lines())
+        if lines:
+            out.append(self._head)
+            out += lines
+
+    def lines(self) -> Iterator[str]:
+        raise NotImplementedError
+
+
+class _Single(Family):
+    def __init__(self, name: str, text: str, cell: Counter) -> None:
+        self.kind = "gauge" if isinstance(cell, Gauge) else "counter"
+        super().__init__(name, text)
+        self.cell = cell
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.name} {go_number(self.cell.current())}\n"
+
+
+class Rows(Family):
+    """A family whose series are made when somebody scrapes: `rows` yields `(label values, number)`."""
+
+    def __init__(self, name: str, kind: str, text: str, labels: Sequence[str]) -> None:
+        self.kind = kind
+        super().__init__(name, text)
+        self.labels = tuple(labels)
+        self.rows: Callable[[], Iterable[Row]] = tuple
+
+    def lines(self) -> Iterator[str]:
+        for values, number in sorted(self.rows(), key=lambda row: tuple(row[0])):
+            yield f"{self.name}{{{_label_text(self.labels, values)}}} {go_number(number)}\n"
+
+
+class CounterVec(Rows):
+    """Counters told apart by labels. Ask for a cell once, keep it."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        super().__init__(name, "counter", text, labels)
+        self._cells: dict[tuple[str, ...], Counter] = {}
+        self.rows = self._current
+
+    def cell(self, *values: str) -> Counter:
+        found = self._cells.get(values)
+        if found is None:
+            assert len(values) == len(self.labels), (self.name, values)
+            if len(self._cells) >= SERIES_MAX:
+                return Counter()
+            found = self._cells[values] = Counter()
+        return found
+
+    def _current(self) -> Iterable[Row]:
+        return [(values, cell.current()) for values, cell in self._cells.items()]
+
+
+class HistogramVec(Family):
+    """Histograms told apart by labels; without labels, one histogram, `only`."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, text: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+        super().__init__(name, text)
+        self._bounds = tuple(bounds)
+        self._labels = tuple(labels)
+        self._bound_texts = [*map(go_number, self._bounds), "+Inf"]
+        self._cells: dict[tuple[str, ...], Histogram] = {}
+        self.only = self.cell() if not labels else Histogram(self._bounds)
+
+    def cell(self, *values: str) -> Histogram:
+        found = self._cells.get(values)
+        if found is None:
+            assert len(values) == len(self._labels), (self.name, values)
+            if len(self._cells) >= SERIES_MAX:
+                return Histogram(self._bounds)
+            found = self._cells[values] = Histogram(self._bounds)
+        return found
+
+    def lines(self) -> Iterator[str]:
+        for values, cell in sorted(self._cells.items()):
+            labels = _label_text(self._labels, values)
+            prefix = f"{self.name}_bucket{{{labels}{',' if labels else ''}le="
+            below = 0
+            for bound, count in zip(self._bound_texts, cell.counts, strict=True):
+                below += count
+                yield f'{prefix}"{bound}"}} {go_number(below)}\n'
+            braces = f"{{{labels}}}" if labels else ""
+            yield f"{self.name}_sum{braces} {go_number(cell.total)}\n"
+            yield f"{self.name}_count{braces} {go_number(below)}\n"
+
+
+class Registry:
+    """The families of one server, in one place. Names are unique."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+        self._failed: set[str] = set()
+
+    def add(self, family: Family) -> None:
+        assert family.name not in self._families, family.name
+        self._families[family.name] = family
+
+    def counter(self, name: str, text: str) -> Counter:
+        cell = Counter()
+        self.add(_Single(name, text, cell))
+        return cell
+
+    def gauge(self, name: str, text: str) -> Gauge:
+        cell = Gauge()
+        self.add(_Single(name, text, cell))
+        return cell
+
+    def histogram(self, name: str, text: str, bounds: Sequence[float]) -> Histogram:
+        family = HistogramVec(name, text, bounds)
+        self.add(family)
+        return family.only
+
+    def histograms(
+        self, name: str, text: str, bounds: Sequence[float], labels: Sequence[str]
+    ) -> HistogramVec:
+        family = HistogramVec(name, text, bounds, labels)
+        self.add(family)
+        return family
+
+    def counters(self, name: str, text: str, labels: Sequence[str]) -> CounterVec:
+        family = CounterVec(name, text, labels)
+        self.add(family)
+        return family
+
+    def rows(self, name: str, kind: str, text: str, labels: Sequence[str]) -> Rows:
+        family = Rows(name, kind, text, labels)
+        self.add(family)
+        return family
+
+    def bind(self, reads: Mapping[str, Callable[[], Number]]) -> None:
+        """Take the value of single counters and gauges from callables. KeyError for a name that is none."""
+        for name, read in reads.items():
+            family = self._families[name]
+            if not isinstance(family, _Single):
+                raise KeyError(name)
+            family.cell.read = read
+
+    def family(self, name: str) -> Family:
+        """KeyError when there is none."""
+        return self._families[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._families
+
+    def expose(self) -> bytes:
+        """All in Prometheus' text format, families by name. A family that fails to read is left out."""
+        out: list[str] = []
+        for name in sorted(self._families):
+            mark = len(out)
+            try:
+                self._families[name].write(out)
+            except Exception as error:
+                del out[mark:]
+                if name not in self._failed:
+                    self._failed.add(name)
+                    _log.warn("failed to read a metric", {"metric": name}, exc=error)
+        return "".join(out).encode()
+
+
+def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:
+    """Bucket bounds, each `factor` times the one before."""
+    bounds, bound = [], start
+    for _ in range(count):
+        bounds.append(bound)
+        bound *= factor
+    return tuple(bounds)
+
+
+def go_number(value: Number) -> str:
+    """A number as Go prints the shortest float64: `0`, `5.5`, `1.048576e+06`, `+Inf`."""
+    if isinstance(value, int) and -1_000_000 < value < 1_000_000:
+        return str(int(value))
+    value = float(value)
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
+    text = repr(value)
+    if 1e-4 <= abs(value) < 1e6 or value == 0:
+        return text.removesuffix(".0")
+    mantissa, _, exponent = text.partition("e")
+    if exponent:
+        sign = "-" if exponent.startswith("-") else "+"
+        return f"{mantissa.removesuffix('.0')}e{sign}{exponent.lstrip('+-'):0>2}"
+    digits = text.strip("-").replace(".", "").strip("0")
+    return f"{value:.{len(digits) - 1}e}"
+
+
+def _escape_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _label_text(names: Sequence[str], values: Sequence[str]) -> str:
+    return ",".join(f'{name}="{_escape_value(value)}"' for name, value in zip(names, values, strict=True))
+
+
+def _escape_value(value: str) -> str:
+    if value.isalnum():
+        return value
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
