@@ -21,6 +21,7 @@ from pyetcd import logs
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 SERIES_MAX: Final = 10_000  # of one family; beyond it new label values are folded into one cell nobody sees
+_LINES_A_PART: Final = 300
 
 Number = int | float
 Row = tuple[Sequence[str], Number]
@@ -99,6 +100,7 @@ class Rows(Family):
     """A family whose series are made when somebody scrapes: `rows` yields `(label values, number)`."""
 
     def __init__(self, name: str, kind: str, text: str, labels: Sequence[str]) -> None:
+        assert list(labels) == sorted(labels), f"{name}: Go's client writes labels by name"
         self.kind = kind
         super().__init__(name, text)
         self.labels = tuple(labels)
@@ -136,6 +138,7 @@ class HistogramVec(Family):
     kind = "histogram"
 
     def __init__(self, name: str, text: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+        assert list(labels) == sorted(labels), f"{name}: Go's client writes labels by name"
         super().__init__(name, text)
         self._bounds = tuple(bounds)
         self._labels = tuple(labels)
@@ -225,6 +228,10 @@ class Registry:
 
     def expose(self) -> bytes:
         """All in Prometheus' text format, families by name. A family that fails to read is left out."""
+        return b"".join(self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """`expose` in slices of about a millisecond, for a caller that lets others run in between."""
         out: list[str] = []
         for name in sorted(self._families):
             mark = len(out)
@@ -235,7 +242,10 @@ class Registry:
                 if name not in self._failed:
                     self._failed.add(name)
                     _log.warn("failed to read a metric", {"metric": name}, exc=error)
-        return "".join(out).encode()
+            if len(out) >= _LINES_A_PART:
+                yield "".join(out).encode()
+                out.clear()
+        yield "".join(out).encode()
 
 
 def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:

@@ -37,7 +37,7 @@ _COUNTERS: Final = {
     "etcd_network_client_grpc_sent_bytes_total": "Bytes of gRPC messages sent to clients.",
     "etcd_server_health_failures": "Health checks that failed.",
     "etcd_server_health_success": "Health checks that passed.",
-    "etcd_server_heartbeat_send_failures_total": "Heartbeats sent late by this member as leader, being overloaded.",
+    "etcd_server_heartbeat_send_failures_total": "Heartbeats this member sent late as leader.",
     "etcd_server_leader_changes_seen_total": "Changes of leader seen.",
     "etcd_server_learner_promote_successes": "Learners promoted while this member was leader.",
     "etcd_server_proposals_failed_total": "Proposals that failed.",
@@ -155,13 +155,13 @@ class MemberMetrics:
             "etcd_server_apply_duration_seconds",
             "Time to apply an entry, by kind of request.",
             exponential(0.0001, 2, 20),
-            ("version", "op", "success"),
+            ("op", "success", "version"),
         )
         self.request_duration: HistogramVec = registry.histograms(
             "etcd_server_request_duration_seconds",
             "Time from proposal to answer, by kind of request.",
             MILLISECONDS_UP,
-            ("type", "success"),
+            ("success", "type"),
         )
         self.range_duration: HistogramVec = registry.histograms(
             "etcd_server_range_duration_seconds",
@@ -172,7 +172,7 @@ class MemberMetrics:
         self.client_requests = registry.counters(
             "etcd_server_client_requests_total",
             "Requests by type and by version of the client.",
-            ("type", "client_api_version"),
+            ("client_api_version", "type"),
         )
         self.loop_lag = self.histogram("pyetcd_loop_lag_seconds")
         self.wal_fsync = self.histogram("etcd_disk_wal_fsync_duration_seconds")

@@ -1,0 +1,241 @@
+"""Plain HTTP on the client port: version, health, metrics, variables; the gateway's paths are handed on.
+
+Paths, texts, headers and codes are those of etcd 3.7.1 (etcdhttp and the access control in front of it).
+Every answer of a client port carries the CORS headers the operator allows; `OPTIONS` is answered for every
+path; a request over plaintext for a host name that is not on the whitelist is refused (CVE-2018-5702). A
+listener for metrics alone has fewer paths and none of that.
+
+Answers that need a read of the store are made in tasks, bounded in number; all others at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import posixpath
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+from pyetcd import logs
+from pyetcd.api.http_health import HealthChecks, HealthSource
+from pyetcd.api.http_reply import NOT_ALLOWED, NOT_FOUND, Headers, Replier, Reply
+from pyetcd.logs import quote
+from pyetcd.metrics import CONTENT_TYPE, Registry
+from pyetcd.version import SERVER_VERSION
+
+if TYPE_CHECKING:
+    from pyetcd._native import HttpRequest, Meta
+    from pyetcd.api.dispatch import HttpHandler
+
+TASKS_MAX: Final = 1_000
+GATEWAY_PREFIX: Final = "/v3/"
+_BETA_PREFIX: Final = "/v3beta/"
+
+_log = logs.get("etcdhttp")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask: origins for browsers and host names over plaintext. `*` or nothing allows all."""
+
+    cors: frozenset[str] = frozenset(("*",))
+    host_whitelist: frozenset[str] = frozenset(("*",))
+
+    def origin_headers(self, origin: str) -> Headers:
+        """The CORS headers for a request of this origin, none when it is not allowed."""
+        if "*" in self.cors or not self.cors:
+            allowed = "*"
+        elif origin in self.cors:
+            allowed = origin
+        else:
+            return ()
+        return (
+            ("Access-Control-Allow-Headers", "accept, content-type, authorization"),
+            ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
+            ("Access-Control-Allow-Origin", allowed),
+        )
+
+    def host_allowed(self, host: str) -> bool:
+        return not self.host_whitelist or "*" in self.host_whitelist or host in self.host_whitelist
+
+
+class HttpRoutes:
+    """One port's routes. `handle` fits the dispatcher's `HttpHandler`.
+
+    `member` is asked for health and versions, `registry` for metrics, `variables` for `/debug/vars` (a
+    callable for each key; the result must fit JSON). `gateway` takes what lies under `/v3/`. `access` None
+    makes a metrics-only port. `is_secure` says whether a request came over TLS.
+    """
+
+    def __init__(
+        self,
+        server: Replier,
+        member: HealthSource,
+        checks: HealthChecks,
+        registry: Registry,
+        *,
+        access: Access | None = None,
+        gateway: HttpHandler | None = None,
+        variables: Mapping[str, Callable[[], object]] | None = None,
+        is_secure: Callable[[Meta], bool] = lambda meta: False,
+    ) -> None:
+        self._server = server
+        self._member = member
+        self._checks = checks
+        self._registry = registry
+        self._access = access
+        self._gateway = gateway
+        self._variables = variables or {}
+        self._is_secure = is_secure
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scrapes: dict[str, int] = {"200": 0, "500": 0, "503": 0}
+        self._count_scrapes()
+
+    def handle(self, call: int, request: HttpRequest, meta: Meta) -> None:
+        """Answer a request, now or in a task."""
+        headers: Headers = ()
+        if self._access is not None:
+            host = _hostname(meta.authority or _header(request, "host"))
+            if not self._is_secure(meta) and not self._access.host_allowed(host):
+                _log.warn("rejecting HTTP request to prevent DNS rebinding attacks", {"host": host})
+                self._send(call, Reply.error(421, _wrong_host(host)), ())
+                return
+            headers = self._access.origin_headers(_header(request, "origin"))
+            if request.method == "OPTIONS":
+                self._send(call, Reply(200, (), b""), headers)
+                return
+        raw, _, query = request.target.partition("?")
+        path = unquote(raw)
+        if path.startswith(_BETA_PREFIX):
+            path = GATEWAY_PREFIX + path[len(_BETA_PREFIX) :]
+        if self._access is not None and self._gateway is not None and path.startswith(GATEWAY_PREFIX):
+            self._gateway(call, request, meta)
+            return
+        self._route(call, request, path, query, headers)
+
+    async def close(self) -> None:
+        """Cancel what is still being answered."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _route(self, call: int, request: HttpRequest, path: str, query: str, headers: Headers) -> None:
+        clean = _clean(path)
+        if clean != path:
+            self._send(call, _redirect(clean + (f"?{query}" if query else ""), request.method), headers)
+        elif path == "/metrics":
+            self._start(call, self._metrics(), headers)
+        elif self._checks.knows(path):
+            if request.method != "GET":
+                _log.warn("Health request error", {"path": path, "status-code": 405})
+                self._send(call, NOT_ALLOWED, headers)
+            else:
+                self._start(call, self._checks.answer(path, query), headers)
+        elif self._access is not None and path in ("/version", "/debug/vars"):
+            if request.method != "GET":
+                self._send(call, NOT_ALLOWED, headers)
+            else:
+                self._send(call, self._version() if path == "/version" else self._vars(), headers)
+        else:
+            self._send(call, NOT_FOUND, headers)
+
+    def _send(self, call: int, reply: Reply, headers: Headers) -> None:
+        self._server.http_reply(call, reply.status, (*headers, *reply.headers), reply.body)
+
+    def _start(self, call: int, answer: Coroutine[None, None, Reply], headers: Headers) -> None:
+        if len(self._tasks) >= TASKS_MAX:
+            answer.close()
+            self._send(call, Reply.error(503, "too many requests"), headers)
+            return
+        task = asyncio.get_running_loop().create_task(self._finish(call, answer, headers))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, call: int, answer: Coroutine[None, None, Reply], headers: Headers) -> None:
+        try:
+            reply = await answer
+        except Exception as error:
+            _log.warn("HTTP handler failed", {"error": repr(error)}, exc=error)
+            reply = Reply.error(500, "Internal Server Error")
+        self._send(call, reply, headers)
+
+    def _version(self) -> Reply:
+        versions = {
+            "etcdserver": SERVER_VERSION,
+            "etcdcluster": self._member.cluster_version() or "not_decided",
+            "storage": self._member.storage_version() or "unknown",
+        }
+        body = json.dumps(versions, separators=(",", ":")).encode()
+        return Reply(200, (("Content-Type", "application/json"),), body)
+
+    def _vars(self) -> Reply:
+        rows = (
+            f"{quote(key)}: {json.dumps(read(), default=str)}"
+            for key, read in sorted(self._variables.items())
+        )
+        body = ("{\n" + ",\n".join(rows) + "\n}\n").encode()
+        return Reply(200, (("Content-Type", "application/json; charset=utf-8"),), body)
+
+    async def _metrics(self) -> Reply:
+        parts: list[bytes] = []
+        for part in self._registry.parts():
+            parts.append(part)
+            await asyncio.sleep(0)
+        self._scrapes["200"] += 1
+        return Reply(200, (("Content-Type", CONTENT_TYPE),), b"".join(parts))
+
+    def _count_scrapes(self) -> None:
+        name = "promhttp_metric_handler_requests_total"
+        if name in self._registry:
+            return  # another port of the same server got here first
+        family = self._registry.rows(name, "counter", "Scrapes answered, by HTTP status.", ("code",))
+        family.rows = lambda: [((code,), count) for code, count in self._scrapes.items()]
+        flying = self._registry.gauge(
+            "promhttp_metric_handler_requests_in_flight", "Scrapes being answered, this one included."
+        )
+        flying.value = 1
+
+
+def _header(request: HttpRequest, name: str) -> str:
+    for key, value in request.headers:
+        if key == name:
+            return value
+    return ""
+
+
+def _hostname(host: str) -> str:
+    """Without the port and the brackets of IPv6."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
+
+
+def _clean(path: str) -> str:
+    """The path Go's mux would serve: no empty, `.` or `..` parts; a slash at the end is kept."""
+    if path == "" or path[0] != "/":
+        path = "/" + path
+    clean = posixpath.normpath(path)
+    if clean.startswith("//"):
+        clean = clean[1:]
+    return clean + "/" if path.endswith("/") and clean != "/" else clean
+
+
+def _redirect(location: str, method: str) -> Reply:
+    headers: Sequence[tuple[str, str]] = (("Location", location),)
+    if method not in ("GET", "HEAD"):
+        return Reply(307, tuple(headers), b"")
+    body = f'<a href="{escape(location)}">Temporary Redirect</a>.\n\n'.encode()
+    return Reply(307, (("Content-Type", "text/html; charset=utf-8"), *headers), body)
+
+
+def _wrong_host(host: str) -> str:
+    return (
+        f"The host name of this request, {quote(host)}, is not one this server answers to over plaintext\n"
+        '(a guard against "DNS Rebinding" attacks, CVE-2018-5702).\n'
+        "Serve TLS, or add the name to the whitelist:\n"
+        f"  etcd --host-whitelist {quote(host)}\n"
+    )
