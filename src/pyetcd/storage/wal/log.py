@@ -1,0 +1,443 @@
+"""The write-ahead log: appended by one member, read back when it starts.
+
+Appending never waits. `save` makes the frames and queues them on the native `Appender`, whose thread writes
+and syncs them in order; what a sequence number stands for is durable once `completed()` has reached it. A
+failed write or sync is final: `completed()` raises its OSError from then on, and nothing queued after it
+happens.
+
+A full segment is followed by the next one without a pause. The next file lies ready, reserved, as `0.tmp`;
+the cut queues its head and everything later to that file, and only once the head is on disk is it given its
+name (in the executor, since renaming syncs the directory). Until the name is durable, `completed()` does
+not move past the cut: a crash in between loses only what nobody was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from pyetcd import logs
+from pyetcd.storage.files import Files
+from pyetcd.storage.wal import segments as seg
+from pyetcd.storage.wal.errors import WalError, WalLocked
+from pyetcd.storage.wal.frames import (
+    SNAPSHOT,
+    STATE,
+    Encoder,
+    EntryLike,
+    HardStateLike,
+    Marker,
+    marker_bytes,
+    state_bytes,
+)
+from pyetcd.storage.wal.replay import Log, Replay, read_log
+from pyetcd.storage.wal.scan import E, EntryFactory
+from pyetcd.storage.wal.segments import Segment
+
+_log = logs.get("storage")
+
+T = TypeVar("T")
+
+
+class AppenderLike(Protocol):
+    """The part of `_native.Appender` the log uses; tests have one that cuts and fails."""
+
+    def append(self, fd: int, offset: int, data: bytes | Sequence[bytes], sync: bool = ...) -> int: ...
+    def completed(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An entry as `open` returns it where the caller has no class of its own for them."""
+
+    term: int
+    index: int
+    type: int
+    data: bytes
+    size: int = -1
+
+
+@dataclass(slots=True)
+class _Cut:
+    """A change to the next segment that is under way."""
+
+    old: Segment
+    old_end: int
+    new: Segment
+    tmp: str
+    head_sequence: int
+    named: Future[None] | None = None
+
+
+class Wal:
+    """A log open for appending. Every method from one thread; make one with `create` or `open`."""
+
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        appender: AppenderLike,
+        segments: list[Segment],
+        metadata: bytes,
+        *,
+        executor: Executor | None,
+        on_named: Callable[[], None] | None,
+        segment_bytes: int,
+        fsync: bool,
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._appender = appender
+        self._segments = segments
+        self._metadata = metadata
+        self._executor = executor
+        self._on_named = on_named
+        self._segment_bytes = segment_bytes
+        self._fsync = fsync
+        self._encoder = Encoder()
+        self._offset = 0
+        self._last_index = 0
+        self._state: HardStateLike | None = None
+        self._sequence = 0
+        self._cut: _Cut | None = None
+        self._tmp_count = 0
+        self._next: Future[tuple[str, int]] | None = None
+        self.bytes_written = 0
+
+    # Making one
+
+    @classmethod
+    def create(
+        cls,
+        files: Files,
+        directory: str,
+        metadata: bytes,
+        appender: AppenderLike,
+        *,
+        executor: Executor | None = None,
+        on_named: Callable[[], None] | None = None,
+        segment_bytes: int = seg.SEGMENT_BYTES,
+        fsync: bool = True,
+    ) -> Wal:
+        """A new log, durable when this returns. FileExistsError where there is one already.
+
+        `metadata` is recorded in every segment. `executor` makes files ready and gives them their names;
+        without one that happens in place. `on_named` is called, from the executor's thread, when
+        `completed()` may have moved without the appender having news. `fsync=False` is etcd's
+        --unsafe-no-fsync.
+        """
+        if seg.exists(files, directory):
+            raise FileExistsError(f"wal: {directory} holds a log already")
+        tmp = directory + ".tmp"
+        _remove_leftovers(files, tmp)
+        files.mkdir(tmp)
+        name = seg.segment_name(0, 0)
+        fd = seg.make_segment_file(files, f"{tmp}/{name}", segment_bytes)
+        encoder = Encoder()
+        head = encoder.head(metadata, None) + encoder.record(SNAPSHOT, marker_bytes(Marker()))
+        files.pwrite(fd, head, 0)
+        files.fsync(fd)
+        files.fsync_dir(tmp)
+        _remove_leftovers(files, directory)
+        files.rename(tmp, directory)
+        files.fsync_dir(_parent(directory))
+        wal = cls(
+            files,
+            directory,
+            appender,
+            [Segment(f"{directory}/{name}", 0, 0, fd)],
+            metadata,
+            executor=executor,
+            on_named=on_named,
+            segment_bytes=segment_bytes,
+            fsync=fsync,
+        )
+        wal._encoder = encoder
+        wal._offset = wal.bytes_written = len(head)
+        wal._prepare_next()
+        return wal
+
+    @classmethod
+    def open(
+        cls,
+        files: Files,
+        directory: str,
+        appender: AppenderLike,
+        marker: Marker | None = None,
+        *,
+        entry: EntryFactory[E],
+        durable: int = 0,
+        executor: Executor | None = None,
+        on_named: Callable[[], None] | None = None,
+        segment_bytes: int = seg.SEGMENT_BYTES,
+        fsync: bool = True,
+    ) -> tuple[Wal, Replay[E]]:
+        """Read a log and go on with it, from `marker` or, if None, from the newest valid snapshot marker in
+        it.
+
+        `entry` makes the entries: `entry(term, index, type, data, size)`. `durable` is an index that must
+        be in the log, because the database contains it; give it only where nothing is applied before it is
+        in this log, as in a cluster of one. WalMissing, WalLocked or WalCorrupt; then nothing was changed
+        on disk.
+        """
+        segments = seg.list_segments(files, directory)
+        seg.check_order(segments)
+        try:
+            log = read_log(files, segments, _locker(files), entry, marker, durable, repair=True)
+        except BaseException:
+            for segment in segments:
+                _close(files, segment)
+            raise
+        wal = cls(
+            files,
+            directory,
+            appender,
+            log.segments,
+            log.replay.metadata,
+            executor=executor,
+            on_named=on_named,
+            segment_bytes=segment_bytes,
+            fsync=fsync,
+        )
+        wal._resume(log)
+        return wal, log.replay
+
+    def _resume(self, log: Log[E]) -> None:
+        self._encoder = Encoder(log.crc)
+        self._offset = log.end
+        self._last_index = log.last_index
+        self._state = log.replay.hard_state
+        self._prepare_next()
+
+    # Appending
+
+    def save(self, hard_state: HardStateLike | None, entries: Sequence[EntryLike], sync: bool) -> int:
+        """Append entries and, behind them, the hard state; with `sync`, to be durable.
+
+        Returns the sequence number to wait for with `completed()`. An empty hard state (all zeros) counts
+        as None.
+        """
+        if hard_state is not None and not (hard_state.term or hard_state.vote or hard_state.commit):
+            hard_state = None
+        parts: list[bytes] = []
+        size = 0
+        if entries:
+            size = self._encoder.entries(entries, parts)
+            self._last_index = entries[-1].index
+        if hard_state is not None:
+            frame = self._encoder.record(STATE, state_bytes(hard_state))
+            parts.append(frame)
+            size += len(frame)
+            self._state = hard_state
+        if size == 0:
+            return self._sequence
+        return self._append(parts, size, sync)
+
+    def save_snapshot(self, index: int, term: int, conf_state: bytes) -> int:
+        """Append a marker: the state machine is on disk up to `index`. `conf_state` is an encoded
+        raftpb.ConfState.
+        """
+        assert index == 0 or conf_state, "a start reads the configuration from the marker"
+        frame = self._encoder.record(SNAPSHOT, marker_bytes(Marker(index, term, conf_state)))
+        self._last_index = max(self._last_index, index)
+        return self._append([frame], len(frame), True)
+
+    def completed(self) -> int:
+        """The sequence number up to which everything is on disk. OSError, for good, once something failed."""
+        done = self._appender.completed()
+        cut = self._cut
+        if cut is None:
+            return done
+        if cut.named is None:
+            if done < cut.head_sequence:
+                return done
+            cut.named = self._run(lambda: self._name(cut))
+        if not cut.named.done():
+            return min(done, cut.head_sequence - 1)
+        cut.named.result()
+        self._cut = None
+        self._prepare_next()
+        return done
+
+    def _append(self, parts: list[bytes], size: int, sync: bool) -> int:
+        offset = self._offset
+        self._offset = offset + size
+        self.bytes_written += size
+        full = self._offset >= self._segment_bytes and self._cut is None and self._next_is_ready()
+        sequence = self._sequence = self._appender.append(
+            self._segments[-1].fd, offset, parts, (sync or full) and self._fsync
+        )
+        if full:
+            self._begin_cut()
+        return sequence
+
+    # The next segment
+
+    def _begin_cut(self) -> None:
+        assert self._next is not None
+        tmp, fd = self._next.result()
+        self._next = None
+        old = self._segments[-1]
+        new = Segment(
+            f"{self._directory}/{seg.segment_name(old.sequence + 1, self._last_index + 1)}",
+            old.sequence + 1,
+            self._last_index + 1,
+            fd,
+        )
+        head = self._encoder.head(self._metadata, self._state)
+        self._sequence = self._appender.append(fd, 0, head, self._fsync)
+        self._cut = _Cut(old, self._offset, new, tmp, self._sequence)
+        self._segments.append(new)
+        self._offset = len(head)
+        self.bytes_written += len(head)
+
+    def _name(self, cut: _Cut) -> None:
+        """Runs in the executor, its head and all before it being on disk: the segment gets its name."""
+        files = self._files
+        files.truncate(cut.old.fd, cut.old_end)  # gives back what was reserved and not used
+        files.fsync(cut.old.fd)
+        files.rename(cut.tmp, cut.new.path)
+        files.fsync_dir(self._directory)
+        _log.info("created a new WAL segment", {"path": cut.new.path})
+
+    def _prepare_next(self) -> None:
+        path = f"{self._directory}/{self._tmp_count % 2}.tmp"
+        self._tmp_count += 1
+        size = self._segment_bytes
+        self._next = self._run(lambda: (path, seg.make_segment_file(self._files, path, size)))
+
+    def _next_is_ready(self) -> bool:
+        """Whether a cut can be made now; until the file is ready the segment just grows. OSError: the disk
+        is full.
+        """
+        if self._next is None or not self._next.done():
+            return False
+        self._next.result()
+        return True
+
+    def _run(self, job: Callable[[], T]) -> Future[T]:
+        if self._executor is not None:
+            future = self._executor.submit(job)
+            notify = self._on_named
+            if notify is not None:
+                future.add_done_callback(lambda _: notify())
+            return future
+        done: Future[T] = Future()
+        try:
+            done.set_result(job())
+        except OSError as error:
+            done.set_exception(error)
+        return done
+
+    # Letting go
+
+    def release(self, index: int) -> None:
+        """A snapshot of `index` is on disk: give the locks of segments back that only hold entries before
+        it, but always keep the one that may hold `index` itself. `purge` may then remove them.
+        """
+        held = self._segments
+        last = len(held) - 1
+        first_kept = next((i - 1 for i, segment in enumerate(held) if segment.index >= index), last)
+        if self._cut is not None:
+            first_kept = min(first_kept, last - 1)  # its end is still to be written
+        for segment in held[: max(first_kept, 0)]:
+            _close(self._files, segment)
+        self._segments = held[max(first_kept, 0) :]
+
+    def purge(self, keep: int) -> list[str]:
+        """Remove the oldest segments until `keep` are left or one is met that is still locked. Returns
+        their paths.
+        """
+        segments = seg.list_segments(self._files, self._directory)
+        held = {segment.path for segment in self._segments}
+        gone: list[str] = []
+        for segment in segments[: max(len(segments) - keep, 0)]:
+            if segment.path in held:
+                break
+            try:
+                seg.open_locked(self._files, segment)
+            except WalLocked as error:
+                _log.warn("failed to lock file", {"path": segment.path, "error": error})
+                break
+            self._files.unlink(segment.path)
+            _close(self._files, segment)
+            _log.info("purged", {"path": segment.path})
+            gone.append(segment.path)
+        return gone
+
+    def close(self) -> None:
+        """Close the files and give all locks back. The appender must have finished, or failed, before."""
+        cut, self._cut = self._cut, None
+        try:
+            if cut is not None and cut.named is not None:
+                cut.named.result()
+            elif cut is not None and self._appender.completed() >= cut.head_sequence:
+                self._name(cut)
+        finally:
+            self._close_next()
+            for segment in self._segments:
+                _close(self._files, segment)
+
+    def _close_next(self) -> None:
+        upcoming, self._next = self._next, None
+        if upcoming is None or upcoming.exception() is not None:
+            return
+        path, fd = upcoming.result()
+        self._files.unlink(path)
+        self._files.close(fd)
+
+
+def read_only(
+    files: Files, directory: str, marker: Marker | None = None, *, entry: EntryFactory[E]
+) -> Replay[E]:
+    """Read a log that somebody else may be writing: no locks, nothing repaired, a torn end left out."""
+    segments = seg.list_segments(files, directory)
+    seg.check_order(segments)
+
+    def descriptor(segment: Segment) -> int:
+        if segment.fd < 0:
+            segment.fd = files.open(segment.path)
+        return segment.fd
+
+    try:
+        return read_log(files, segments, descriptor, entry, marker, 0, repair=False).replay
+    finally:
+        for segment in segments:
+            _close(files, segment)
+
+
+def _locker(files: Files) -> Callable[[Segment], int]:
+    def descriptor(segment: Segment) -> int:
+        if segment.fd < 0:
+            seg.open_locked(files, segment)
+        return segment.fd
+
+    return descriptor
+
+
+def _close(files: Files, segment: Segment) -> None:
+    if segment.fd >= 0:
+        files.close(segment.fd)
+        segment.fd = -1
+
+
+def _remove_leftovers(files: Files, directory: str) -> None:
+    """Remove what a creation that did not finish left in a directory, and the directory. Anything else
+    there stays, and is a WalError.
+    """
+    if not files.exists(directory):
+        return
+    if not files.is_dir(directory):
+        raise WalError(f"wal: {directory} is not a directory")
+    inside_tmp = directory.endswith(".tmp")
+    for name in files.listdir(directory):
+        if not inside_tmp and not name.endswith(".tmp"):
+            raise WalError(f"wal: {directory} holds no log, but {name}: not overwritten")
+        files.unlink(f"{directory}/{name}")
+    files.rmdir(directory)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] or "."

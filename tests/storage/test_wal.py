@@ -1,0 +1,377 @@
+"""The log as its user sees it: what was saved is read back, across segments, restarts and other hands."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from wal_disk import DirectAppender, HeldAppender, MemoryFiles
+
+from pyetcd.proto import raft_pb2, wal_pb2
+from pyetcd.storage import wal as walroom
+from pyetcd.storage.files import OsFiles
+from pyetcd.storage.wal import (
+    HardState,
+    LogEntry,
+    Marker,
+    Replay,
+    Wal,
+    WalCorrupt,
+    WalError,
+    WalLocked,
+    WalMissing,
+    read_only,
+)
+from pyetcd.storage.wal.frames import Encoder
+
+METADATA = b"\x08\x01\x10\x02"
+CONF_STATE = b"\x08\x01"
+SMALL = 8192
+
+
+def entry(term: int, index: int, data: bytes = b"", type: int = 0) -> LogEntry:
+    return LogEntry(term, index, type, data)
+
+
+def plain(entries: list[LogEntry]) -> list[tuple[int, int, int, bytes]]:
+    return [(e.term, e.index, e.type, e.data) for e in entries]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    return str(tmp_path / "wal")
+
+
+def create(directory: str, segment_bytes: int = SMALL) -> Wal:
+    files = OsFiles()
+    return Wal.create(files, directory, METADATA, DirectAppender(files), segment_bytes=segment_bytes)
+
+
+def reopen(directory: str, marker: Marker | None = None, **more: int) -> tuple[Wal, Replay[LogEntry]]:
+    files = OsFiles()
+    return Wal.open(
+        files, directory, DirectAppender(files), marker, entry=LogEntry, segment_bytes=SMALL, **more
+    )
+
+
+def test_a_new_log_holds_its_metadata_and_the_empty_marker(directory: str) -> None:
+    create(directory).close()
+    wal, replay = reopen(directory)
+    wal.close()
+    assert (replay.metadata, replay.hard_state, replay.entries) == (METADATA, None, [])
+    assert replay.marker == Marker(0, 0, b"")
+    assert [path.name for path in Path(directory).iterdir()] == ["0000000000000000-0000000000000000.wal"]
+
+
+def test_entries_and_state_come_back_as_saved(directory: str) -> None:
+    sizes = (0, 1, 127, 128, 300, 16383, 16384, 70_000)
+    saved = [entry(1, 1, b"conf", 1), *(entry(2, 2 + i, bytes([i + 1]) * n) for i, n in enumerate(sizes))]
+    wal = create(directory, 1 << 20)
+    wal.save(HardState(2, 7, 3), saved, True)
+    wal.save(HardState(2, 7, 9), [], False)
+    wal.close()
+    wal, replay = reopen(directory)
+    wal.close()
+    assert plain(replay.entries) == plain(saved)
+    assert replay.hard_state == HardState(2, 7, 9)
+    assert replay.last_index == 9
+
+
+def test_frames_are_those_protobuf_makes() -> None:
+    for crc in (0, 5, 0x0FFFFFFF, 0xFFFFFFFF):
+        for index, term, kind, data in (
+            (1, 1, 1, b"x" * 96),
+            (16383, 3, 0, b""),
+            (16384, 3, 0, b"y"),
+            (2**40, 2**33, 2, b"z" * 20_000),
+        ):
+            ours = Encoder(crc)
+            parts: list[bytes] = []
+            size = ours.entries([entry(term, index, data, kind)], parts)
+            frame = b"".join(parts)
+            length = int.from_bytes(frame[:7], "little")
+            record = wal_pb2.Record.FromString(frame[8 : 8 + length])
+            assert size == len(frame) == 8 + length + -length % 8
+            assert frame[7] == (0x80 | -length % 8 if length % 8 else 0)
+            assert not frame[8 + length :].strip(b"\0")
+            expected = raft_pb2.Entry(Term=term, Index=index)
+            if kind:
+                expected.Type = raft_pb2.EntryType.ValueType(kind)
+            if data:
+                expected.Data = data
+            assert record.data == expected.SerializeToString()
+            assert (record.type, record.crc) == (2, ours.crc)
+            assert record.SerializeToString() == frame[8 : 8 + length]
+
+
+def test_the_place_of_an_entry_is_known(directory: str) -> None:
+    wal = create(directory)
+    wal.save(None, [entry(1, i, b"x" * 3000) for i in range(1, 4)], True)
+    wal.save(None, [entry(1, i, b"x" * 3000) for i in range(4, 6)], True)
+    wal.close()
+    wal, replay = reopen(directory)
+    wal.close()
+    for index in range(1, 6):
+        path, offset = replay.locate(index)
+        with open(path, "rb") as file:
+            file.seek(offset)
+            assert b"\x18" + bytes([index]) in file.read(40)
+
+
+def test_a_later_entry_of_the_same_index_replaces_what_was_there_and_behind(directory: str) -> None:
+    wal = create(directory)
+    wal.save(None, [entry(1, i, b"old") for i in range(1, 6)], True)
+    wal.save(HardState(2, 0, 0), [entry(2, 3, b"new")], True)
+    wal.close()
+    wal, replay = reopen(directory)
+    assert plain(replay.entries) == [(1, 1, 0, b"old"), (1, 2, 0, b"old"), (2, 3, 0, b"new")]
+    assert replay.locate(3)[1] > replay.locate(2)[1] + 100
+    wal.save(None, [entry(2, 4, b"more")], True)
+    wal.close()
+    wal, replay = reopen(directory)
+    wal.close()
+    assert [e.index for e in replay.entries] == [1, 2, 3, 4]
+
+
+def test_a_gap_between_entries_is_refused(directory: str) -> None:
+    wal = create(directory)
+    wal.save(None, [entry(1, 1), entry(1, 3)], True)
+    wal.close()
+    with pytest.raises(WalCorrupt, match=r"-0000000000000000\.wal .*entry 3 where 2 should be"):
+        reopen(directory)
+
+
+def test_segments_follow_each_other_and_are_read_as_one_log(directory: str) -> None:
+    wal = create(directory)
+    saved = [entry(1, i, bytes([i % 251]) * (i * 37 % 900)) for i in range(1, 200)]
+    for each in saved:
+        wal.save(HardState(1, 5, each.index - 1), [each], True)
+        wal.completed()
+    wal.close()
+    names = sorted(path.name for path in Path(directory).iterdir())
+    assert len(names) > 5
+    assert [int(name[:16], 16) for name in names] == list(range(len(names)))
+    wal, replay = reopen(directory)
+    wal.close()
+    assert plain(replay.entries) == plain(saved)
+    assert replay.hard_state == HardState(1, 5, 198)
+
+
+def test_a_full_segment_gives_back_what_it_reserved_in_vain(directory: str) -> None:
+    wal = create(directory)
+    wal.save(None, [entry(1, 1, b"x" * 9000)], True)
+    wal.completed()
+    wal.close()
+    first, second = sorted(Path(directory).iterdir())
+    assert first.stat().st_size % 8 == 0
+    assert first.read_bytes().rstrip(b"\0")[-1:] == b"x"
+    assert (second.name, second.stat().st_size) == ("0000000000000001-0000000000000002.wal", SMALL)
+
+
+def test_only_the_segments_behind_the_newest_committed_marker_are_read(directory: str) -> None:
+    wal = create(directory)
+    for i in range(1, 101):
+        wal.save(HardState(1, 5, i - 1), [entry(1, i, b"v" * 500)], True)
+        wal.completed()
+        if i == 60:
+            wal.save_snapshot(50, 1, CONF_STATE)
+    wal.save_snapshot(100, 1, CONF_STATE)  # not committed as far as the log knows: not valid
+    wal.close()
+    first = sorted(Path(directory).iterdir())[0]
+    first.write_bytes(b"garbage nobody needs")
+    wal, replay = reopen(directory)
+    wal.close()
+    assert replay.marker == Marker(50, 1, CONF_STATE)
+    assert [e.index for e in replay.entries] == list(range(51, 101))
+
+
+def test_a_marker_can_be_asked_for(directory: str) -> None:
+    wal = create(directory)
+    wal.save(HardState(1, 5, 4), [entry(1, i) for i in range(1, 6)], True)
+    wal.save_snapshot(2, 1, CONF_STATE)
+    wal.save_snapshot(4, 1, CONF_STATE)
+    wal.close()
+    wal, replay = reopen(directory, Marker(2, 1))
+    wal.close()
+    assert (replay.marker.index, [e.index for e in replay.entries]) == (2, [3, 4, 5])
+    with pytest.raises(WalCorrupt, match="snapshot mismatch"):
+        reopen(directory, Marker(2, 9))
+    with pytest.raises(WalError, match="snapshot not found"):
+        reopen(directory, Marker(3, 1))
+
+
+def test_release_and_purge_keep_what_a_start_needs(directory: str) -> None:
+    wal = create(directory)
+    for i in range(1, 101):
+        wal.save(HardState(1, 5, i), [entry(1, i, b"v" * 500)], True)
+        wal.completed()
+    count = len(list(Path(directory).glob("*.wal")))
+    assert wal.purge(1) == []  # all are locked
+    wal.save_snapshot(50, 1, CONF_STATE)
+    wal.release(50)
+    gone = wal.purge(5)
+    kept = sorted(path.name for path in Path(directory).glob("*.wal"))
+    assert len(gone) + len(kept) == count
+    assert int(kept[0].split("-")[1][:16], 16) <= 50
+    assert int(kept[1].split("-")[1][:16], 16) >= 50 or len(kept) == 5
+    wal.close()
+    wal, replay = reopen(directory)
+    wal.close()
+    assert [e.index for e in replay.entries] == list(range(51, 101))
+
+
+def test_a_second_process_is_told_that_the_log_is_taken(directory: str) -> None:
+    wal = create(directory)
+    wal.save(None, [entry(1, 1)], True)
+    with pytest.raises(WalLocked, match=r"0000000000000000\.wal: fileutil: file already locked"):
+        reopen(directory)
+    assert len(read_only(OsFiles(), directory, entry=LogEntry).entries) == 1
+    wal.close()
+    reopen(directory)[0].close()
+
+
+def test_creating_over_a_log_is_refused(directory: str) -> None:
+    create(directory).close()
+    with pytest.raises(FileExistsError):
+        create(directory)
+
+
+def test_creating_over_files_that_are_no_log_is_refused(directory: str) -> None:
+    Path(directory).mkdir()
+    (Path(directory) / "notes.txt").write_text("mine")
+    with pytest.raises(WalError, match=r"notes\.txt"):
+        create(directory)
+    assert (Path(directory) / "notes.txt").read_text() == "mine"
+
+
+def test_a_creation_that_did_not_finish_is_started_again(directory: str) -> None:
+    leftover = Path(directory + ".tmp")
+    leftover.mkdir()
+    (leftover / "0000000000000000-0000000000000000.wal").write_bytes(b"half")
+    create(directory).close()
+    assert not leftover.exists()
+    reopen(directory)[0].close()
+
+
+def test_a_missing_log_is_named(directory: str) -> None:
+    assert not walroom.exists(OsFiles(), directory)
+    with pytest.raises(WalMissing, match="does not exist"):
+        reopen(directory)
+    Path(directory).mkdir()
+    with pytest.raises(WalMissing, match="file not found"):
+        reopen(directory)
+
+
+def test_a_missing_segment_is_named(directory: str) -> None:
+    wal = create(directory)
+    for i in range(1, 60):
+        wal.save(HardState(1, 5, i), [entry(1, i, b"v" * 500)], True)
+        wal.completed()
+    wal.close()
+    segments = sorted(Path(directory).iterdir())
+    hole = segments[1].read_bytes()
+    segments[1].unlink()
+    with pytest.raises(WalCorrupt, match="do not increase continuously: 0000000000000001 is missing"):
+        reopen(directory)
+    segments[1].write_bytes(hole)
+    segments[0].unlink()
+    with pytest.raises(WalError, match="snapshot not found"):
+        reopen(directory)
+
+
+def test_a_log_that_ends_before_what_the_database_has_applied_is_refused(directory: str) -> None:
+    wal = create(directory)
+    wal.save(HardState(1, 5, 1), [entry(1, 1), entry(1, 2)], True)
+    wal.close()
+    reopen(directory, durable=2)[0].close()
+    with pytest.raises(WalCorrupt, match="ends with entry 2, yet the database has applied entry 3"):
+        reopen(directory, durable=3)
+
+
+def test_a_commit_beyond_the_last_entry_is_refused(directory: str) -> None:
+    wal = create(directory)
+    wal.save(HardState(1, 5, 3), [entry(1, 1), entry(1, 2)], True)
+    wal.close()
+    with pytest.raises(WalCorrupt, match="ends with entry 2, yet 3 is called committed"):
+        reopen(directory)
+
+
+def test_saving_nothing_writes_nothing(directory: str) -> None:
+    wal = create(directory)
+    sequence = wal.save(HardState(1, 2, 0), [entry(1, 1)], True)
+    before = wal.bytes_written
+    assert wal.save(None, [], True) == sequence
+    assert wal.save(HardState(), [], True) == sequence
+    assert wal.bytes_written == before
+    wal.close()
+
+
+def test_nothing_behind_a_cut_is_complete_before_the_segment_has_its_name() -> None:
+    files = MemoryFiles()
+    appender = HeldAppender(files)
+    pool = ThreadPoolExecutor(1)
+    gate = threading.Event()
+    named: list[int] = []
+    on_named = lambda: named.append(1)  # noqa: E731
+    wal = Wal.create(
+        files, "/wal", METADATA, appender, executor=pool, on_named=on_named, segment_bytes=SMALL
+    )
+    pool.submit(int).result()  # the next segment is ready now
+    pool.submit(gate.wait)
+    first = wal.save(None, [entry(1, 1, b"x" * 9000)], True)
+    behind = wal.save(None, [entry(1, 2, b"y")], True)
+    appender.finish(1)
+    assert wal.completed() == first
+    appender.finish()
+    assert first <= wal.completed() < behind
+    assert "/wal/0000000000000001-0000000000000002.wal" not in files.names
+    named.clear()
+    gate.set()
+    pool.submit(int).result()
+    assert wal.completed() == behind
+    assert named
+    assert "/wal/0000000000000001-0000000000000002.wal" in files.durable_names
+    pool.shutdown()
+    wal.close()
+
+
+def test_while_no_segment_is_ready_the_old_one_grows() -> None:
+    files = MemoryFiles()
+    pool = ThreadPoolExecutor(1)
+    gate = threading.Event()
+    pool.submit(gate.wait)
+    wal = Wal.create(files, "/wal", METADATA, DirectAppender(files), executor=pool, segment_bytes=SMALL)
+    for i in range(1, 5):
+        wal.save(None, [entry(1, i, b"x" * 5000)], True)
+    assert files.listdir("/wal") == ["0000000000000000-0000000000000000.wal"]
+    gate.set()
+    pool.shutdown()
+    wal.close()
+    wal, replay = Wal.open(files, "/wal", DirectAppender(files), entry=LogEntry, segment_bytes=SMALL)
+    wal.close()
+    assert len(replay.entries) == 4
+
+
+class FullDisk(MemoryFiles):
+    full = False
+
+    def preallocate(self, fd: int, length: int) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().preallocate(fd, length)
+
+
+def test_a_full_disk_is_said_and_final() -> None:
+    files = FullDisk()
+    wal = Wal.create(files, "/wal", METADATA, DirectAppender(files), segment_bytes=SMALL)
+    files.full = True
+    wal.save(None, [entry(1, 1, b"x" * 9000)], True)  # the segment made ready before is still there
+    wal.completed()
+    wal.save(None, [entry(1, 2, b"x")], True)
+    for index in (3, 4):
+        with pytest.raises(OSError, match="No space left on device"):
+            wal.save(None, [entry(1, index, b"x" * 9000)], True)
+    wal.close()
