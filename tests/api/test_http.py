@@ -150,7 +150,8 @@ def test_a_serializable_health_check_passes_without_a_leader() -> None:
         ("/livez?verbose", b"[+]serializable_read ok\nok\n"),
         (
             "/readyz?verbose=false",
-            b"[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n",
+            b"[+]data_corruption ok\n[+]serializable_read ok\n"
+            b"[+]linearizable_read ok\n[+]non_learner ok\nok\n",
         ),
         (
             "/readyz?verbose&exclude=non_learner&exclude=linearizable_read",

@@ -83,7 +83,7 @@ class DiscoveryConfig:
     cert: str = ""
     key: str = ""
     cacert: str = ""
-    user: str = ""
+    user: str = field(default="", repr=False)  # may hold a password: name:password
     password: str = field(default="", repr=False)
     srv: str = ""
     srv_name: str = ""
