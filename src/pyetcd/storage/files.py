@@ -1,12 +1,13 @@
 """The seam to the disk: the only code that asks the operating system for files.
 
 Everything in `storage` takes a `Files` and calls nothing else, so that tests can count, cut, reorder and fail
-what would reach the disk, and a simulator can run the very code that runs in production. Rules that hold here:
+what would reach the disk, and a simulator can run the code that runs in production. Rules that hold here:
 
 * Open files are plain descriptors (`int`), because the native `Appender` writes to the same ones.
 * Writes and reads are whole: a short write is continued, a short read means the end of the file was reached.
 * Errors are `OSError` as Python raises them, nothing is translated or swallowed.
-* Nothing is durable before `fdatasync`/`fsync` of the file; a new, renamed or removed name not before `fsync_dir`.
+* Nothing is durable before `fdatasync`/`fsync` of the file; a new, renamed or removed name not before
+  `fsync_dir`.
 * New files are readable by their owner only (0600, directories 0700), as etcd makes them.
 """
 
@@ -74,8 +75,8 @@ class Files(Protocol):
         beyond the end would kill the process with SIGBUS."""
 
     def lock(self, fd: int) -> bool:
-        """Take the WAL's kind of exclusive lock (an open file description lock) without waiting. False: taken.
-        Closing the descriptor gives it back."""
+        """Take the WAL's kind of exclusive lock (an open file description lock) without waiting. False: it
+        is taken. Closing the descriptor gives it back."""
 
     def flock(self, fd: int, *, shared: bool = False) -> bool:
         """Take the database's kind of lock (flock, as bbolt does) without waiting; False: taken."""
