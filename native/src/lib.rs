@@ -1,0 +1,31 @@
+//! The native half of pyetcd: the wire (gRPC and HTTP), the log thread, CRC-32C, and a small gRPC client.
+//!
+//! It moves bytes and knows nothing of etcd. Nothing here calls back into Python: the loop watches one descriptor
+//! (`wake`), drains events and hands back answers. `src/pyetcd/_native.pyi` says the same to Python.
+
+mod appender;
+mod crc;
+mod server;
+mod wake;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("UNARY", server::UNARY)?;
+    module.add("OPEN", server::OPEN)?;
+    module.add("MESSAGE", server::MESSAGE)?;
+    module.add("HALF_CLOSE", server::HALF_CLOSE)?;
+    module.add("CANCEL", server::CANCEL)?;
+    module.add("WRITABLE", server::WRITABLE)?;
+    module.add("HTTP", server::HTTP)?;
+    module.add_class::<wake::Wake>()?;
+    module.add_class::<appender::Appender>()?;
+    module.add_class::<server::Limits>()?;
+    module.add_class::<server::Tls>()?;
+    module.add_class::<server::Meta>()?;
+    module.add_class::<server::HttpRequest>()?;
+    module.add_class::<server::Server>()?;
+    module.add_function(wrap_pyfunction!(crc::crc32c, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! HTTP/1.1: hyper parses and frames, this module turns requests into events and answers into bodies.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{poll_fn, Future};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderValue, CONNECTION, CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use tokio::sync::oneshot;
+use tokio::time::{sleep_until, Sleep};
+
+use super::body::Body;
+use super::calls::{Connection, Kind, NewCall, Sink, Wire};
+use super::io::{Core, Io};
+use super::meta::{Description, Request, Slot};
+use super::queues::{Backlog, Event, Payload, HTTP};
+
+/// A whole answer, or the beginning of a long one.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: OutBody,
+}
+
+/// A body on its way to hyper.
+pub struct Out {
+    queue: VecDeque<Body>,
+    /// Some(well) once nothing more will be queued.
+    ended: Option<bool>,
+    /// The length of a whole body.
+    exact: Option<u64>,
+    waker: Option<Waker>,
+    backlog: Option<Arc<Backlog>>,
+    call: u64,
+}
+
+pub type SharedOut = Rc<RefCell<Out>>;
+
+pub struct OutBody {
+    out: SharedOut,
+    wire: Option<Rc<Wire>>,
+    /// Told when the answer is over, however it ends.
+    core: Option<Rc<RefCell<Core>>>,
+}
+
+/// The service gave up on a long answer; hyper closes the connection, so that the client does not take it for whole.
+#[derive(Debug)]
+pub struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the answer was given up")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// A whole body.
+pub fn whole(body: Body) -> OutBody {
+    let exact = Some(body.len() as u64);
+    let out = Out { queue: [body].into(), ended: Some(true), exact, waker: None, backlog: None, call: 0 };
+    OutBody { out: Rc::new(RefCell::new(out)), wire: None, core: None }
+}
+
+/// A body that goes on: the handle to feed it, and hyper's end.
+pub fn stream(wire: &Rc<Wire>, call: u64, backlog: Arc<Backlog>) -> (SharedOut, OutBody) {
+    let backlog = Some(backlog);
+    let out = Out { queue: VecDeque::new(), ended: None, exact: None, waker: None, backlog, call };
+    let out = Rc::new(RefCell::new(out));
+    (out.clone(), OutBody { out, wire: Some(wire.clone()), core: None })
+}
+
+pub fn push(out: &SharedOut, body: Body) {
+    let mut out = out.borrow_mut();
+    out.queue.push_back(body);
+    out.wake();
+}
+
+pub fn end(out: &SharedOut, well: bool) {
+    let mut out = out.borrow_mut();
+    out.ended = Some(well);
+    out.wake();
+}
+
+impl Out {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl http_body::Body for OutBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut out = self.out.borrow_mut();
+        while let Some(body) = out.queue.front_mut() {
+            let Some(chunk) = body.next_chunk() else {
+                out.queue.pop_front();
+                continue;
+            };
+            if let (Some(backlog), Some(wire)) = (&out.backlog, &self.wire) {
+                if backlog.sent(chunk.len(), wire.limits.stream_backlog_bytes) {
+                    wire.writable(out.call);
+                }
+            }
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        match out.ended {
+            Some(true) => Poll::Ready(None),
+            Some(false) => Poll::Ready(Some(Err(Broken))),
+            None => {
+                out.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.out.borrow().exact == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.out.borrow().exact.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for OutBody {
+    fn drop(&mut self) {
+        if let Some(core) = &self.core {
+            let mut core = core.borrow_mut();
+            core.between_requests = true;
+            core.request_began = None;
+        }
+        if let Some(wire) = &self.wire {
+            // Finds nothing when Python ended the answer itself.
+            let call = self.out.borrow().call;
+            wire.cancel(call);
+        }
+    }
+}
+
+/// The answer to a request whose handler failed.
+pub fn failure(message: &str) -> (StatusCode, HeaderMap, Body) {
+    plain(StatusCode::INTERNAL_SERVER_ERROR, message)
+}
+
+pub fn plain(status: StatusCode, text: &str) -> (StatusCode, HeaderMap, Body) {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    (status, headers, Body::Joined(Bytes::from(format!("{text}\n"))))
+}
+
+/// Tell Python of a whole plain request; returns the call's id.
+pub fn announce(wire: &Wire, connection: &Rc<Connection>, stream: u32, head: Parts, body: Bytes, sink: Sink) -> u64 {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let authority = head.uri.authority().map_or(host, http::uri::Authority::as_str);
+    let meta = Slot::new(Description::new(connection.peer.clone(), authority, &head.headers));
+    let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+    let headers = head.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let backlog = Arc::new(Backlog::default());
+    let connection = connection.clone();
+    let new = NewCall { kind: Kind::Http, connection, stream, backlog: Some(backlog.clone()), sink };
+    let call = wire.open(new);
+    let request = Request { method: head.method.as_str().to_owned(), target, headers, body };
+    let payload = Payload::Http(Box::new(request));
+    let (meta, backlog) = (Some(meta), Some(backlog));
+    wire.queues.push(Event { kind: HTTP, call, method: 0, payload, meta, timeout_seconds: None, backlog });
+    call
+}
+
+/// A call whose request is being answered; dropped early when the client goes away.
+struct Pending<'a> {
+    wire: &'a Wire,
+    call: u64,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.wire.cancel(self.call);
+    }
+}
+
+enum Collected {
+    Whole(Bytes),
+    TooLarge,
+    Torn,
+}
+
+async fn collect(mut body: Incoming, limit: usize) -> Collected {
+    let mut whole = BytesMut::new();
+    loop {
+        match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            None => return Collected::Whole(whole.freeze()),
+            Some(Err(_)) => return Collected::Torn,
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    if whole.len() + data.len() > limit {
+                        return Collected::TooLarge;
+                    }
+                    whole.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+}
+
+async fn handle(
+    wire: Rc<Wire>,
+    core: Rc<RefCell<Core>>,
+    connection: Rc<Connection>,
+    request: http::Request<Incoming>,
+) -> Result<Response<OutBody>, Broken> {
+    core.borrow_mut().between_requests = false;
+    core.borrow_mut().request_began = None;
+    let (head, body) = request.into_parts();
+    let mut answer = match collect(body, wire.limits.http_body_bytes).await {
+        Collected::Torn => return Err(Broken),
+        Collected::TooLarge => {
+            let (status, mut headers, body) = plain(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            Answer { status, headers, body: whole(body) }
+        }
+        Collected::Whole(body) => {
+            poll_fn(|cx| if wire.has_room(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+            let (respond, answer) = oneshot::channel();
+            let call = announce(&wire, &connection, 0, head, body, Sink::H1(respond));
+            let pending = Pending { wire: &wire, call };
+            let answer = answer.await.map_err(|_| Broken)?;
+            // From here on the body cancels the call, if it is still open.
+            std::mem::forget(pending);
+            answer
+        }
+    };
+    answer.body.core = Some(core);
+    let mut response = Response::new(answer.body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    Ok(response)
+}
+
+/// Serve one HTTP/1.1 connection to its end.
+pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Connection>) {
+    let service = {
+        let (wire, core, connection) = (wire.clone(), core.clone(), connection.clone());
+        service_fn(move |request| handle(wire.clone(), core.clone(), connection.clone(), request))
+    };
+    let mut http = Builder::new();
+    http.max_header_size(wire.limits.header_bytes as usize);
+    let mut served = std::pin::pin!(http.serve_connection(Io(core.clone()), service));
+    let mut timer: Pin<Box<Sleep>> = Box::pin(sleep_until(tokio::time::Instant::now()));
+    let mut stopping = false;
+    poll_fn(|cx| {
+        connection.waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
+        if connection.stopping.get() && !stopping {
+            stopping = true;
+            served.as_mut().graceful_shutdown();
+        }
+        core.borrow_mut().begin_turn();
+        let over = served.as_mut().poll(cx).is_ready();
+        if core.borrow_mut().flush(cx).is_err() || over {
+            return Poll::Ready(());
+        }
+        let began = core.borrow().request_began.filter(|_| core.borrow().between_requests);
+        if let (Some(began), Some(timeout)) = (began, wire.limits.header_timeout) {
+            timer.as_mut().reset(began + timeout);
+            return timer.as_mut().poll(cx);
+        }
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,159 @@
+//! What Python may ask about a call beside its payload, and how it is shared.
+//!
+//! The calls of one connection mostly carry the same headers. The first one's description is kept with the connection;
+//! a later call whose headers are equal shares it, and Python gets the same `Meta` object again.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+/// Headers that belong to the transport of one call and say nothing to a handler.
+fn is_per_call(name: &HeaderName) -> bool {
+    name.as_str() == "grpc-timeout" || name == http::header::CONTENT_LENGTH
+}
+
+/// Who is at the other end of a connection.
+pub struct Peer {
+    pub address: String,
+    pub certificate_names: Vec<String>,
+}
+
+/// What calls with equal headers have in common.
+pub struct Description {
+    peer: Arc<Peer>,
+    authority: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Description {
+    pub fn new(peer: Arc<Peer>, authority: &str, headers: &HeaderMap) -> Self {
+        let kept = headers.iter().filter(|(name, _)| !is_per_call(name));
+        let headers = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { peer, authority: authority.to_owned(), headers }
+    }
+
+    fn describes(&self, authority: &str, headers: &HeaderMap) -> bool {
+        let others = headers.iter().filter(|(name, _)| !is_per_call(name));
+        self.authority == authority && self.headers.iter().map(|(name, value)| (name, value)).eq(others)
+    }
+
+    fn find(&self, wanted: &str) -> Option<String> {
+        self.headers.iter().find(|(name, _)| name.as_str() == wanted).map(|(_, value)| latin1(value))
+    }
+}
+
+fn latin1(value: &HeaderValue) -> String {
+    value.as_bytes().iter().copied().map(char::from).collect()
+}
+
+/// A description with the Python object made from it the first time it is needed.
+pub struct Slot {
+    pub description: Arc<Description>,
+    object: OnceLock<Py<Meta>>,
+}
+
+impl Slot {
+    pub fn new(description: Description) -> Arc<Self> {
+        Arc::new(Self { description: Arc::new(description), object: OnceLock::new() })
+    }
+
+    pub fn describes(&self, authority: &str, headers: &HeaderMap) -> bool {
+        self.description.describes(authority, headers)
+    }
+
+    /// The Python object for a call: the shared one unless the call has a timeout of its own.
+    pub fn object<'py>(&self, py: Python<'py>, timeout_seconds: Option<f64>) -> PyResult<Bound<'py, Meta>> {
+        if timeout_seconds.is_some() {
+            return Bound::new(py, Meta { description: self.description.clone(), timeout_seconds });
+        }
+        if let Some(object) = self.object.get() {
+            return Ok(object.bind(py).clone());
+        }
+        let object = Bound::new(py, Meta { description: self.description.clone(), timeout_seconds: None })?;
+        // Another thread may have been first; then this object simply lives on its own.
+        let _ = self.object.set(object.clone().unbind());
+        Ok(object)
+    }
+}
+
+#[pyclass(frozen, module = "pyetcd._native")]
+pub struct Meta {
+    description: Arc<Description>,
+    #[pyo3(get)]
+    timeout_seconds: Option<f64>,
+}
+
+#[pymethods]
+impl Meta {
+    /// The `token` metadata value, else `authorization`, or None.
+    #[getter]
+    fn token(&self) -> Option<String> {
+        self.description.find("token").or_else(|| self.description.find("authorization"))
+    }
+
+    #[getter]
+    fn peer(&self) -> &str {
+        &self.description.peer.address
+    }
+
+    #[getter]
+    fn authority(&self) -> &str {
+        &self.description.authority
+    }
+
+    #[getter]
+    fn certificate_names(&self) -> Vec<String> {
+        self.description.peer.certificate_names.clone()
+    }
+
+    #[getter]
+    fn headers(&self) -> Vec<(String, String)> {
+        self.description.headers.iter().map(|(name, value)| (name.as_str().to_owned(), latin1(value))).collect()
+    }
+}
+
+/// A plain HTTP request, whole.
+pub struct Request {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+}
+
+#[pyclass(frozen, module = "pyetcd._native")]
+pub struct HttpRequest {
+    request: Request,
+}
+
+impl From<Request> for HttpRequest {
+    fn from(request: Request) -> Self {
+        Self { request }
+    }
+}
+
+#[pymethods]
+impl HttpRequest {
+    #[getter]
+    fn method(&self) -> &str {
+        &self.request.method
+    }
+
+    /// Path with query, as sent.
+    #[getter]
+    fn target(&self) -> &str {
+        &self.request.target
+    }
+
+    #[getter]
+    fn headers(&self) -> Vec<(String, String)> {
+        self.request.headers.iter().map(|(name, value)| (name.as_str().to_owned(), latin1(value))).collect()
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.request.body)
+    }
+}

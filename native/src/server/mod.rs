@@ -1,0 +1,379 @@
+//! The server as Python sees it. It runs on one thread of its own, a tokio runtime with nothing else in it; the methods
+//! here only move things through the `Queues` (see there) and keep what must be answered at once.
+
+mod accept;
+mod body;
+mod calls;
+mod frames;
+mod grpc;
+mod http1;
+mod http2;
+mod io;
+mod limits;
+mod meta;
+mod outflow;
+mod queues;
+mod requests;
+mod thread;
+pub mod tls;
+
+pub use limits::Limits;
+pub use meta::{HttpRequest, Meta};
+pub use queues::{CANCEL, HALF_CLOSE, HTTP, MESSAGE, OPEN, UNARY, WRITABLE};
+pub use tls::Tls;
+
+use std::net::ToSocketAddrs;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::StatusCode;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+
+use crate::wake::Wake;
+use accept::Door;
+use body::{Body, MESSAGE_HEADER_BYTES, SEND_MESSAGE_BYTES_MAX};
+use calls::{slot_index, Methods};
+use queues::{Backlog, Command, Event, Payload, Queues};
+use requests::{header_map, Serves};
+
+/// What the loop's side knows of the call that last had a slot.
+#[derive(Default)]
+struct Known {
+    /// 0 once the call is over.
+    id: u64,
+    backlog: Option<Arc<Backlog>>,
+    plain: bool,
+}
+
+/// The calls Python has heard of and not yet finished.
+#[derive(Default)]
+struct KnownCalls {
+    slots: Vec<Known>,
+}
+
+impl KnownCalls {
+    fn enter(&mut self, id: u64, backlog: Option<Arc<Backlog>>, plain: bool) {
+        let slot = slot_index(id);
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, Known::default);
+        }
+        self.slots[slot] = Known { id, backlog, plain };
+    }
+
+    fn find(&self, id: u64) -> Option<&Known> {
+        self.slots.get(slot_index(id)).filter(|known| known.id == id)
+    }
+
+    /// The call is over. False when it was over before.
+    fn leave(&mut self, id: u64) -> bool {
+        match self.slots.get_mut(slot_index(id)) {
+            Some(known) if known.id == id => {
+                *known = Known::default();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[pyclass(frozen, module = "pyetcd._native")]
+pub struct Server {
+    queues: Arc<Queues>,
+    known: Mutex<KnownCalls>,
+    limits: Limits,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Server {
+    fn known(&self) -> MutexGuard<'_, KnownCalls> {
+        self.known.lock().expect("nobody panics while holding the calls")
+    }
+
+    fn open_door(
+        &self,
+        socket: socket2::Socket,
+        unix: bool,
+        tls: Option<&Bound<'_, Tls>>,
+        also_plain: bool,
+        serves: Serves,
+    ) {
+        let tls = tls.map(|tls| tls.get().config.clone());
+        self.queues.command(Command::Open(Door { socket, unix, tls, also_plain, serves }));
+    }
+
+    fn stop(&self, grace: Duration) {
+        let thread = self.thread.lock().expect("nobody panics while holding the handle").take();
+        if let Some(thread) = thread {
+            self.queues.command(Command::Shutdown { grace });
+            // A panic of the wire's thread has been printed; there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        Python::attach(|py| py.detach(|| self.stop(Duration::ZERO)));
+    }
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    fn new(wake: &Wake, methods: Vec<(String, bool)>, limits: &Limits) -> PyResult<Self> {
+        let queues = Arc::new(Queues::new(wake.bell.clone(), limits.max_pending_events));
+        let thread = thread::spawn(queues.clone(), limits.clone(), Methods::new(methods))?;
+        Ok(Self { queues, known: Mutex::default(), limits: limits.clone(), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Bind and start to accept; returns the port bound. OSError when it cannot.
+    #[pyo3(signature = (host, port, tls = None, also_plain = false, grpc = true, http = true))]
+    fn listen_tcp(
+        &self,
+        host: &str,
+        port: u16,
+        tls: Option<&Bound<'_, Tls>>,
+        also_plain: bool,
+        grpc: bool,
+        http: bool,
+    ) -> PyResult<u16> {
+        let socket = bind(host, port).map_err(|error| os_error(&error, &format!("listen tcp {host}:{port}")))?;
+        let bound = socket.local_addr()?.as_socket().map_or(port, |address| address.port());
+        self.open_door(socket, false, tls, also_plain, Serves { grpc, http });
+        Ok(bound)
+    }
+
+    #[pyo3(signature = (path, tls = None, also_plain = false, grpc = true, http = true))]
+    fn listen_unix(
+        &self,
+        path: &str,
+        tls: Option<&Bound<'_, Tls>>,
+        also_plain: bool,
+        grpc: bool,
+        http: bool,
+    ) -> PyResult<()> {
+        let socket = accept::bind_unix(path).map_err(|error| os_error(&error, &format!("listen unix {path}")))?;
+        self.open_door(socket, true, tls, also_plain, Serves { grpc, http });
+        Ok(())
+    }
+
+    /// Up to `max_events` of `(kind, call, method, payload, meta)`. Empty: none left.
+    fn drain<'py>(&self, py: Python<'py>, max_events: usize) -> PyResult<Bound<'py, PyList>> {
+        let events = self.queues.drain(max_events);
+        let mut known = self.known();
+        let mut tuples = Vec::with_capacity(events.len());
+        for event in events {
+            let is_news = match event.kind {
+                UNARY | OPEN | HTTP => {
+                    known.enter(event.call, event.backlog.clone(), event.kind == HTTP);
+                    true
+                }
+                CANCEL => known.leave(event.call),
+                _ => known.find(event.call).is_some(),
+            };
+            // What Python has finished in the meantime is no news to it.
+            if is_news {
+                tuples.push(event_tuple(py, event)?);
+            }
+        }
+        PyList::new(py, tuples)
+    }
+
+    /// Finish unary calls with OK and this message. Dead calls are skipped.
+    fn reply_many(&self, replies: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut commands = Vec::new();
+        let mut known = self.known();
+        each(replies, |pair| {
+            let (call, body) = pair_of(pair)?;
+            if known.leave(call) {
+                commands.push(Command::Reply { call, body: Body::message(&body)? });
+            }
+            Ok(())
+        })?;
+        drop(known);
+        self.queues.command_many(commands);
+        Ok(())
+    }
+
+    /// Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well.
+    fn finish_many(&self, ends: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut commands = Vec::new();
+        let mut known = self.known();
+        each(ends, |end| {
+            let (call, code, message): (u64, u32, String) = end.extract()?;
+            if known.leave(call) {
+                commands.push(Command::Finish { call, code, message });
+            }
+            Ok(())
+        })?;
+        drop(known);
+        self.queues.command_many(commands);
+        Ok(())
+    }
+
+    /// Queue one message on each stream; returns each stream's unsent bytes (-1: the call is dead).
+    fn send_many(&self, messages: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
+        let mut commands = Vec::new();
+        let mut unsent = Vec::new();
+        let known = self.known();
+        each(messages, |pair| {
+            let (call, data) = pair_of(pair)?;
+            let Some(Known { backlog: Some(backlog), plain, .. }) = known.find(call) else {
+                unsent.push(-1);
+                return Ok(());
+            };
+            let body = if *plain { Body::raw(&data)? } else { message(&data)? };
+            let now = self.grow(backlog, body.len());
+            unsent.push(now);
+            if now >= 0 {
+                commands.push(Command::Send { call, body });
+            }
+            Ok(())
+        })?;
+        drop(known);
+        self.queues.command_many(commands);
+        Ok(unsent)
+    }
+
+    /// Queue the same message on many streams, sharing its memory; returns their unsent bytes (-1: dead).
+    fn send_fanout(&self, calls: Vec<u64>, body: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
+        let body = message(body)?;
+        let known = self.known();
+        let mut living = Vec::with_capacity(calls.len());
+        let mut unsent = Vec::with_capacity(calls.len());
+        for call in calls {
+            let backlog = known.find(call).and_then(|known| known.backlog.as_ref());
+            let now = backlog.map_or(-1, |backlog| self.grow(backlog, body.len()));
+            unsent.push(now);
+            if now >= 0 {
+                living.push(call);
+            }
+        }
+        drop(known);
+        if !living.is_empty() {
+            self.queues.command(Command::Fanout { calls: living, body });
+        }
+        Ok(unsent)
+    }
+
+    /// Answer a plain HTTP request. With end=False the body goes on: send_many writes raw parts, finish_many ends it.
+    #[pyo3(signature = (call, status, headers, body, end = true))]
+    fn http_reply(
+        &self,
+        call: u64,
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: &Bound<'_, PyAny>,
+        end: bool,
+    ) -> PyResult<()> {
+        let status = StatusCode::from_u16(status).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let headers = header_map(headers).map_err(PyValueError::new_err)?;
+        let body = Body::raw(body)?;
+        let mut known = self.known();
+        let alive = if end {
+            known.leave(call)
+        } else {
+            let backlog = known.find(call).and_then(|known| known.backlog.as_ref());
+            backlog.is_some_and(|backlog| self.grow(backlog, body.len()) >= 0)
+        };
+        drop(known);
+        if alive {
+            self.queues.command(Command::HttpReply { call, status, headers, body, end });
+        }
+        Ok(())
+    }
+
+    fn connections(&self) -> usize {
+        self.queues.connections.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn stop_accepting(&self) {
+        self.queues.command(Command::StopAccepting);
+    }
+
+    /// GOAWAY to all, let calls in flight finish for so long, then close.
+    fn shutdown(&self, py: Python<'_>, grace_seconds: f64) -> PyResult<()> {
+        let grace = Duration::try_from_secs_f64(grace_seconds)
+            .map_err(|_| PyValueError::new_err("grace_seconds must be 0 or more"))?;
+        py.detach(|| self.stop(grace));
+        Ok(())
+    }
+}
+
+impl Server {
+    /// Account for bytes queued on a stream; -1 when it is dead.
+    fn grow(&self, backlog: &Backlog, bytes: usize) -> i64 {
+        if backlog.is_dead() {
+            return -1;
+        }
+        i64::try_from(backlog.add(bytes, self.limits.stream_backlog_bytes)).unwrap_or(i64::MAX)
+    }
+}
+
+/// A message for a stream; one that gRPC cannot carry is the caller's mistake.
+fn message(data: &Bound<'_, PyAny>) -> PyResult<Body> {
+    let body = Body::message(data)?;
+    let size = body.len() - MESSAGE_HEADER_BYTES;
+    if size > SEND_MESSAGE_BYTES_MAX {
+        let text = format!("grpc: trying to send message larger than max ({size} vs. {SEND_MESSAGE_BYTES_MAX})");
+        return Err(PyValueError::new_err(text));
+    }
+    Ok(body)
+}
+
+/// Lists are walked without an iterator object; anything else that can be iterated will do.
+fn each<'py>(items: &Bound<'py, PyAny>, mut visit: impl FnMut(&Bound<'py, PyAny>) -> PyResult<()>) -> PyResult<()> {
+    if let Ok(list) = items.downcast::<PyList>() {
+        return list.iter().try_for_each(|item| visit(&item));
+    }
+    items.try_iter()?.try_for_each(|item| visit(&item?))
+}
+
+fn pair_of<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(u64, Bound<'py, PyAny>)> {
+    let pair = pair.downcast::<PyTuple>()?;
+    Ok((pair.get_item(0)?.extract()?, pair.get_item(1)?))
+}
+
+fn event_tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
+    let payload = match event.payload {
+        Payload::None => py.None().into_bound(py),
+        Payload::Bytes(bytes) => PyBytes::new(py, &bytes).into_any(),
+        Payload::Http(request) => Bound::new(py, HttpRequest::from(*request))?.into_any(),
+    };
+    let meta = match event.meta {
+        None => py.None().into_bound(py),
+        Some(slot) => slot.object(py, event.timeout_seconds)?.into_any(),
+    };
+    (event.kind, event.call, event.method, payload, meta).into_pyobject(py)
+}
+
+/// Bind the first address of the host that works. An empty host is every address, IPv6 and IPv4.
+fn bind(host: &str, port: u16) -> std::io::Result<socket2::Socket> {
+    if host.is_empty() {
+        let everywhere = std::net::SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+        return accept::bind_tcp(everywhere, false)
+            .or_else(|_| accept::bind_tcp(std::net::SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port)), false));
+    }
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    let mut addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    // A name with addresses of both families listens on IPv4, as Go does.
+    addresses.sort_by_key(std::net::SocketAddr::is_ipv6);
+    for address in addresses {
+        match accept::bind_tcp(address, false) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn os_error(error: &std::io::Error, what: &str) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => PyOSError::new_err((number, format!("{what}: {error}"))),
+        None => PyOSError::new_err(format!("{what}: {error}")),
+    }
+}
