@@ -3,7 +3,6 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.ready
 NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
-PROTOS := $(wildcard src/pyetcd/proto/*.proto)
 
 .PHONY: help run setup test lint bench proto raft-vectors clean
 
@@ -30,7 +29,7 @@ bench: setup  ## measure beside real etcd (needs Go); results in bench/results
 	$(PY) -m bench $(ARGS)
 
 proto: setup  ## regenerate what the .proto files say
-	$(PY) -m grpc_tools.protoc -I src --python_out=src --pyi_out=src $(PROTOS)
+	$(PY) scripts/generate_proto.py
 
 raft-vectors: setup  ## run etcd-raft's transcripts from $$RAFT_VECTORS
 	$(PY) -m pytest tests/raft -k vectors $(ARGS)
