@@ -143,6 +143,20 @@ def test_upstreams_sample_with_its_keys_of_old_is_taken(capfd: pytest.CaptureFix
         ),
         ("log-outputs: [1]", "number into Go struct field configYAML.Config.log-outputs of type string"),
         ("name: {a: b}", "object into Go struct field configYAML.Config.name of type string"),
+        (
+            "client-transport-security: {cert-file: 5}",
+            "number into Go struct field securityConfig.configJSON.client-transport-security.cert-file "
+            "of type string",
+        ),
+        (
+            "discovery-config: {client: {secure: 5}}",
+            "number into Go struct field ConfigSpec.Config.discovery-config.client.secure "
+            "of type clientv3.SecureConfig",
+        ),
+        (
+            "name: 2001-01-01\nmax-wals: [x]",
+            "array into Go struct field configYAML.Config.max-wals of type uint",
+        ),
         ("- 1", "array into Go value of type embed.configYAML"),
     ],
 )

@@ -96,6 +96,16 @@ class UrlKeyError(Exception):
     """A list of URLs that cannot be read: etcd prints this to stderr and leaves with 1."""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: they are text to Go's reader."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 class _Table:
     """A mapping of the file, keys folded, that remembers which of them were asked for."""
 
@@ -124,7 +134,7 @@ class _Table:
 def parse_file(data: bytes) -> ServerConfig:
     """The configuration a file holds, not checked yet. ConfigError or UrlKeyError with etcd's wording."""
     try:
-        document: object = yaml.safe_load(data)
+        document: object = yaml.load(data, _Loader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
         raise ConfigError(f"error converting YAML to JSON: yaml: {line}{error.problem}") from None
@@ -140,7 +150,7 @@ def parse_file(data: bytes) -> ServerConfig:
     sockets = table.take("socket-options")
     if sockets is not None:
         part = _Table(sockets, "configYAML.Config.socket-options", "transport.SocketOpts")
-        fields.update(_read(part, _SOCKETS, "configYAML.Config.socket-options", ""))
+        fields.update(_read(part, _SOCKETS, "SocketOpts.Config.socket-options", ""))
     unknown = table.unknown()
     if unknown:
         _log.warn("ignored keys of the configuration file that are not known", {"keys": unknown})
@@ -206,7 +216,7 @@ def _read_security(table: _Table, fields: dict[str, object], explicit: set[str])
             continue
         where = f"configYAML.configJSON.{key}"
         part = _Table(value, where, "embed.securityConfig")
-        fields.update(_read(part, _SECURITY, where, f"{head}."))
+        fields.update(_read(part, _SECURITY, f"securityConfig.configJSON.{key}", f"{head}."))
         if head == "peer_tls":
             explicit.update(f"peer-{name}" for name in part.keys)
 
@@ -215,22 +225,24 @@ def _read_discovery(table: _Table, fields: dict[str, object]) -> None:
     value = table.take("discovery-config")
     if value is None:
         return
-    where = "configYAML.Config.discovery-config"
-    part = _Table(value, where, "v3discovery.DiscoveryConfig")
-    fields.update(_read(part, (("token", "token", "string"),), where, "discovery."))
+    # The decoder names the innermost struct, then the path of keys from the top.
+    path = "Config.discovery-config"
+    part = _Table(value, f"configYAML.{path}", "v3discovery.DiscoveryConfig")
+    fields.update(_read(part, (("token", "token", "string"),), f"DiscoveryConfig.{path}", "discovery."))
     client = part.take("client")
     if client is None:
         return
-    inner = _Table(client, f"{where}.client", "clientv3.ConfigSpec")
-    fields.update(_read(inner, _DISCOVERY_CLIENT, f"{where}.client", "discovery."))
-    for key, rows, go_type in (
-        ("secure", _DISCOVERY_SECURE, "clientv3.SecureConfig"),
-        ("auth", _DISCOVERY_AUTH, "clientv3.AuthConfig"),
+    path += ".client"
+    inner = _Table(client, f"DiscoveryConfig.{path}", "clientv3.ConfigSpec")
+    fields.update(_read(inner, _DISCOVERY_CLIENT, f"ConfigSpec.{path}", "discovery."))
+    for key, rows, struct in (
+        ("secure", _DISCOVERY_SECURE, "SecureConfig"),
+        ("auth", _DISCOVERY_AUTH, "AuthConfig"),
     ):
         deeper = inner.take(key)
         if deeper is not None:
-            at = f"{where}.client.{key}"
-            fields.update(_read(_Table(deeper, at, go_type), rows, at, "discovery."))
+            table_of = _Table(deeper, f"ConfigSpec.{path}.{key}", f"clientv3.{struct}")
+            fields.update(_read(table_of, rows, f"{struct}.{path}.{key}", "discovery."))
 
 
 def _read(
@@ -259,12 +271,10 @@ def _typed(value: object, go_type: str, where: str) -> object:
         return tuple(value)
     bounds = _RANGES.get(go_type)
     if bounds is not None and isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, float) or not bounds[0] <= value <= bounds[1]:
-            raise ConfigError(
-                f"{_DECODING}number {value:g} into Go struct field {where} of type {go_type}"
-                if isinstance(value, float)
-                else f"{_DECODING}number {value} into Go struct field {where} of type {go_type}"
-            )
+            raise ConfigError(f"{_DECODING}number {value} into Go struct field {where} of type {go_type}")
         return value / 1e9 if go_type == "time.Duration" else value
     raise ConfigError(refusal)
 
