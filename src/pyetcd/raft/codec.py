@@ -1,0 +1,247 @@
+"""Messages, entries and membership changes as bytes: etcd's `raftpb`.
+
+Whole messages go through the generated `raft_pb2`. Entries are the bulk of them and are written by hand: an entry is a
+short head and its data, so the data is never copied but for the one join at the end (0.9 us an entry where the
+generated classes took 2.4 us). What is written is what etcd writes, presence included: term and index always, type and
+data where they say something.
+
+Bytes from outside raise `InvalidMessage`, whatever they are.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtobufMessage
+
+from pyetcd.proto import raft_pb2 as pb
+from pyetcd.raft.changes import (
+    AnyConfChange,
+    ConfChange,
+    ConfChangeSingle,
+    ConfChangeType,
+    ConfChangeV2,
+    Transition,
+)
+from pyetcd.raft.errors import InvalidMessage
+from pyetcd.raft.types import (
+    ConfState,
+    Entry,
+    EntryType,
+    HardState,
+    Message,
+    MessageType,
+    Snapshot,
+    SnapshotMetadata,
+)
+
+_P = TypeVar("_P", bound=ProtobufMessage)
+_ENTRY_TYPES = len(EntryType)
+_MESSAGE_ENTRIES = b"\x3a"  # field 7 of Message, length-delimited
+
+
+@lru_cache(maxsize=4096)
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def entry_head(entry: Entry) -> bytes:
+    """An entry's encoding up to its data, which follows: `entry_head(e) + e.data` is the whole, of `e.size` bytes."""
+    head = b"\x10" + _varint(entry.term) + b"\x18" + _varint(entry.index)
+    if entry.type:
+        head = b"\x08" + _varint(entry.type) + head
+    if entry.data:
+        head += b"\x22" + _varint(len(entry.data))
+    return head
+
+
+def encode_entry(entry: Entry) -> bytes:
+    return entry_head(entry) + entry.data
+
+
+def decode_entry(data: bytes) -> Entry:
+    """Raises InvalidMessage."""
+    return _entry(_parse(pb.Entry(), data))
+
+
+def _entry(parsed: pb.Entry) -> Entry:
+    type = parsed.Type
+    if not 0 <= type < _ENTRY_TYPES:
+        raise InvalidMessage(f"unknown entry type {type}")
+    return Entry(parsed.Term, parsed.Index, type, parsed.Data)
+
+
+# Messages
+
+
+def encode_message(message: Message) -> bytes:
+    """One message as it goes to a peer. `responses` never do."""
+    return b"".join(encode_message_parts(message))
+
+
+def encode_message_parts(message: Message) -> list[bytes]:
+    """The same in parts that need not be joined: the entries' data are the very objects that were proposed."""
+    head = pb.Message(
+        type=pb.MessageType.Name(message.type),
+        to=message.to,
+        term=message.term,
+        logTerm=message.log_term,
+        index=message.index,
+        commit=message.commit,
+        reject=message.reject,
+        rejectHint=message.reject_hint,
+    )
+    setattr(head, "from", message.from_)
+    if message.vote:
+        head.vote = message.vote
+    if message.context:
+        head.context = message.context
+    if message.snapshot is not None:
+        head.snapshot.CopyFrom(_snapshot_pb(message.snapshot))
+    parts = [head.SerializeToString()]
+    for entry in message.entries:  # a repeated field may stand anywhere, so it may follow the rest
+        parts += (_MESSAGE_ENTRIES + _varint(entry.size) + entry_head(entry), entry.data)
+    return parts
+
+
+def decode_message(data: bytes) -> Message:
+    """Raises InvalidMessage."""
+    parsed = _parse(pb.Message(), data)
+    try:
+        type = MessageType(parsed.type)
+    except ValueError:
+        raise InvalidMessage(f"unknown message type {parsed.type}") from None
+    return Message(
+        type,
+        to=parsed.to,
+        from_=getattr(parsed, "from"),
+        term=parsed.term,
+        log_term=parsed.logTerm,
+        index=parsed.index,
+        entries=[_entry(e) for e in parsed.entries],
+        commit=parsed.commit,
+        vote=parsed.vote,
+        snapshot=_snapshot(parsed.snapshot) if parsed.HasField("snapshot") else None,
+        reject=parsed.reject,
+        reject_hint=parsed.rejectHint,
+        context=parsed.context,
+    )
+
+
+# States
+
+
+def encode_hard_state(state: HardState) -> bytes:
+    return b"\x08" + _varint(state.term) + b"\x10" + _varint(state.vote) + b"\x18" + _varint(state.commit)
+
+
+def decode_hard_state(data: bytes) -> HardState:
+    """Raises InvalidMessage."""
+    parsed = _parse(pb.HardState(), data)
+    return HardState(parsed.term, parsed.vote, parsed.commit)
+
+
+def encode_conf_state(state: ConfState) -> bytes:
+    return _conf_state_pb(state).SerializeToString()
+
+
+def decode_conf_state(data: bytes) -> ConfState:
+    """Raises InvalidMessage."""
+    return conf_state_from_pb(_parse(pb.ConfState(), data))
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    return _snapshot_pb(snapshot).SerializeToString()
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Raises InvalidMessage."""
+    return _snapshot(_parse(pb.Snapshot(), data))
+
+
+def _snapshot_pb(snapshot: Snapshot) -> pb.Snapshot:
+    metadata = pb.SnapshotMetadata(
+        conf_state=_conf_state_pb(snapshot.metadata.conf_state), index=snapshot.index, term=snapshot.term
+    )
+    return pb.Snapshot(data=snapshot.data or None, metadata=metadata)
+
+
+def _snapshot(parsed: pb.Snapshot) -> Snapshot:
+    meta = parsed.metadata
+    return Snapshot(SnapshotMetadata(meta.index, meta.term, conf_state_from_pb(meta.conf_state)), parsed.data)
+
+
+def _conf_state_pb(state: ConfState) -> pb.ConfState:
+    return pb.ConfState(
+        voters=state.voters,
+        learners=state.learners,
+        voters_outgoing=state.voters_outgoing,
+        learners_next=state.learners_next,
+        auto_leave=state.auto_leave,
+    )
+
+
+def conf_state_from_pb(parsed: pb.ConfState) -> ConfState:
+    return ConfState(
+        tuple(parsed.voters),
+        tuple(parsed.learners),
+        tuple(parsed.voters_outgoing),
+        tuple(parsed.learners_next),
+        parsed.auto_leave,
+    )
+
+
+# Membership changes
+
+
+def encode_conf_change(change: AnyConfChange | None) -> tuple[EntryType, bytes]:
+    """Type and data of the entry that proposes `change`; None means to leave a joint configuration."""
+    if change is None:
+        return EntryType.EntryConfChangeV2, b""
+    if isinstance(change, ConfChange):
+        v1 = pb.ConfChange(
+            id=change.id or None,
+            type=pb.ConfChangeType.Name(change.type),
+            node_id=change.node_id,
+            context=change.context or None,
+        )
+        return EntryType.EntryConfChange, v1.SerializeToString()
+    v2 = pb.ConfChangeV2(
+        transition=pb.ConfChangeTransition.Name(change.transition),
+        changes=[
+            pb.ConfChangeSingle(type=pb.ConfChangeType.Name(c.type), node_id=c.node_id)
+            for c in change.changes
+        ],
+        context=change.context or None,
+    )
+    return EntryType.EntryConfChangeV2, v2.SerializeToString()
+
+
+def conf_change_of(entry: Entry) -> AnyConfChange:
+    """The change that `entry` proposes. Raises InvalidMessage for damaged data or an entry of another type."""
+    try:
+        if entry.type == EntryType.EntryConfChange:
+            v1 = _parse(pb.ConfChange(), entry.data)
+            return ConfChange(ConfChangeType(v1.type), v1.node_id, v1.context, v1.id)
+        if entry.type == EntryType.EntryConfChangeV2:
+            v2 = _parse(pb.ConfChangeV2(), entry.data)
+            changes = tuple(ConfChangeSingle(ConfChangeType(c.type), c.node_id) for c in v2.changes)
+            return ConfChangeV2(Transition(v2.transition), changes, v2.context)
+    except ValueError as error:
+        raise InvalidMessage(f"unknown kind of membership change: {error}") from None
+    raise InvalidMessage(f"entry {entry.index} is no membership change")
+
+
+def _parse(into: _P, data: bytes) -> _P:
+    try:
+        into.ParseFromString(data)
+    except DecodeError as error:
+        raise InvalidMessage(f"{type(into).__name__} cannot be read: {error}") from None
+    return into

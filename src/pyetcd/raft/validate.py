@@ -1,0 +1,100 @@
+"""Messages from outside that no correct member sends are refused before they can change anything.
+
+etcd's raft trusts its peers: a heartbeat that commits more than there is, a proposal without entries or a membership
+change that cannot be read stop the process, some of them at every start from then on. Here each is an
+`InvalidMessage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pyetcd.raft import codec
+from pyetcd.raft.core import Raft
+from pyetcd.raft.errors import InvalidMessage, LocalMessage, PeerNotFound
+from pyetcd.raft.types import APPEND_THREAD, APPLY_THREAD, Entry, EntryType, Message, MessageType
+
+_M = MessageType
+_LOCAL: Final = frozenset(
+    (
+        _M.MsgHup,
+        _M.MsgBeat,
+        _M.MsgUnreachable,
+        _M.MsgSnapStatus,
+        _M.MsgCheckQuorum,
+        _M.MsgStorageAppend,
+        _M.MsgStorageAppendResp,
+        _M.MsgStorageApply,
+        _M.MsgStorageApplyResp,
+    )
+)
+_RESPONSES: Final = frozenset(
+    (
+        _M.MsgAppResp,
+        _M.MsgVoteResp,
+        _M.MsgHeartbeatResp,
+        _M.MsgUnreachable,
+        _M.MsgReadIndexResp,
+        _M.MsgPreVoteResp,
+        _M.MsgStorageAppendResp,
+        _M.MsgStorageApplyResp,
+    )
+)
+_WITHOUT_TERM: Final = frozenset((_M.MsgProp, _M.MsgReadIndex, _M.MsgTransferLeader, _M.MsgForgetLeader))
+_STORAGE: Final = (APPEND_THREAD, APPLY_THREAD)
+
+
+def check(raft: Raft, message: Message) -> None:
+    """Raises InvalidMessage, or LocalMessage and PeerNotFound, which are such."""
+    type = message.type
+    if message.from_ in _STORAGE:
+        return  # made by ourselves
+    if type in _LOCAL:
+        raise LocalMessage
+    if type in _RESPONSES and message.from_ not in raft.tracker.progress:
+        raise PeerNotFound
+    if not message.term and type not in _WITHOUT_TERM:
+        raise InvalidMessage(f"{type.name} without a term")
+    if type is _M.MsgApp:
+        _check_append(message)
+    elif type is _M.MsgHeartbeat:
+        _check_heartbeat(raft, message)
+    elif type is _M.MsgSnap:
+        if message.snapshot is None or not message.snapshot.index:
+            raise InvalidMessage("MsgSnap without a snapshot")
+    elif type is _M.MsgProp:
+        _check_proposal(message.entries)
+    elif type is _M.MsgReadIndex:
+        if len(message.entries) != 1:
+            raise InvalidMessage(f"MsgReadIndex with {len(message.entries)} contexts")
+    elif type is _M.MsgHeartbeatResp and message.context and len(message.context) != 8:
+        raise InvalidMessage("MsgHeartbeatResp with a context that is not ours")
+
+
+def _check_append(message: Message) -> None:
+    """Entries follow on one another, and terms never fall (Raft paper, figure 3, log matching)."""
+    index, term = message.index, message.log_term
+    for entry in message.entries:
+        index += 1
+        if entry.index != index or not term <= entry.term <= message.term:
+            raise InvalidMessage(f"MsgApp with entry {entry.term}/{entry.index} after {term}/{index - 1}")
+        term = entry.term
+
+
+def _check_heartbeat(raft: Raft, message: Message) -> None:
+    """A leader tells us to commit what we have acknowledged. If we have not got it, it is no leader of ours, or our
+    log was lost, and we must not go on as if it had not been."""
+    if message.term >= raft.term and message.commit > raft.log.last_index():
+        raise InvalidMessage(
+            f"tocommit({message.commit}) is out of range [lastIndex({raft.log.last_index()})]. "
+            "Was the raft log corrupted, truncated, or lost?"
+        )
+
+
+def _check_proposal(entries: Sequence[Entry]) -> None:
+    if not entries:
+        raise InvalidMessage("MsgProp without entries")
+    for entry in entries:
+        if entry.type != EntryType.EntryNormal:
+            codec.conf_change_of(entry)
