@@ -131,7 +131,10 @@ class HttpRoutes:
             self._start(call, self._metrics(), headers)
         elif self._checks.knows(path):
             if request.method != "GET":
-                _log.warn("Health request error", {"path": path, "status-code": 405})
+                if path == "/health":
+                    _log.warn("/health error", {"status-code": 405})
+                else:
+                    _log.warn("Health request error", {"path": path, "status-code": 405})
                 self._send(call, NOT_ALLOWED, headers)
             else:
                 self._start(call, self._checks.answer(path, query), headers)
