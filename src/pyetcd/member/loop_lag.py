@@ -1,7 +1,8 @@
 """How late the event loop is: a timer ten times a second, and the time it is overdue.
 
-Whatever holds the loop shows here, whoever it was: `pyetcd_loop_lag_seconds` is the first metric to look at when
-requests are slow and the disk is not. A delay of more than `WARN_SECONDS` is logged, since heartbeats wait with it.
+Whatever holds the loop shows here, whoever it was: `pyetcd_loop_lag_seconds` is the first metric to look at
+when requests are slow and the disk is not. A delay of more than `WARN_SECONDS` is logged, since heartbeats
+wait with it.
 """
 
 from __future__ import annotations
