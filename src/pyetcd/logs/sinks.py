@@ -2,8 +2,9 @@
 
 Rules that hold here:
 
-* `write` never waits for a reader. A line that finds its pipe or terminal full is kept, at most 1 MiB of them,
-  and goes out when the loop (see `attach`) or the next line finds room; what does not fit is dropped and counted.
+* `write` never waits for a reader. A line that finds its pipe or terminal full is kept, at most 1 MiB of
+  them, and goes out when the loop (see `attach`) or the next line finds room; what does not fit is dropped
+  and counted.
 * A descriptor that has failed (closed pipe, full disk) loses lines, never the process.
 * Log files are created with permission 0600: they name keys and clients.
 """
