@@ -4,6 +4,7 @@
 //! (`wake`), drains events and hands back answers. `src/pyetcd/_native.pyi` says the same to Python.
 
 mod appender;
+mod client;
 mod crc;
 mod server;
 mod wake;
@@ -26,6 +27,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<server::Meta>()?;
     module.add_class::<server::HttpRequest>()?;
     module.add_class::<server::Server>()?;
+    module.add_class::<client::Channel>()?;
+    module.add_class::<client::ClientStream>()?;
+    module.add("RpcError", module.py().get_type::<client::RpcError>())?;
     module.add_function(wrap_pyfunction!(crc::crc32c, module)?)?;
     Ok(())
 }

@@ -17,6 +17,7 @@ mod requests;
 mod thread;
 pub mod tls;
 
+pub use grpc::{percent_decode, Messages, Status};
 pub use limits::Limits;
 pub use meta::{HttpRequest, Meta};
 pub use queues::{CANCEL, HALF_CLOSE, HTTP, MESSAGE, OPEN, UNARY, WRITABLE};
