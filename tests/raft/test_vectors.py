@@ -8,9 +8,9 @@ import pytest
 
 from pyetcd.raft import InvalidConfChange, confchange
 from pyetcd.raft.tracker import Tracker
-from tests.raft import quorums
-from tests.raft.datadriven import Block, folder, replay
-from tests.raft.interaction import Cluster, Failure, parse_changes
+import raft_quorums
+from datadriven import Block, folder, replay
+from raft_cluster import Cluster, Failure, parse_changes
 
 
 def vectors(kind: str) -> list[object]:
@@ -28,7 +28,7 @@ def test_a_cluster_behaves_as_the_transcript_says(path: Path) -> None:
 
 @pytest.mark.parametrize("path", vectors("quorum"))
 def test_quorums_decide_as_the_transcript_says(path: Path) -> None:
-    replay(path, quorums.run)
+    replay(path, raft_quorums.run)
 
 
 class Changing:

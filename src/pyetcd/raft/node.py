@@ -175,7 +175,8 @@ class Node:
         entries = log.unstable.next_entries()
         snapshot = log.unstable.next_snapshot()
         messages, after_append = raft.messages, raft.after_append
-        if log.unstable.entries or snapshot is not None:
+        to_append = entries or hard_state is not None or after_append
+        if snapshot is not None or (to_append and log.unstable.entries):
             after_append.append(self._stable_message(snapshot))
         if not self._async:
             messages += [m for m in after_append if m.to != raft.id]

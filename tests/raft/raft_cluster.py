@@ -34,7 +34,7 @@ from pyetcd.raft import (
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.raft.describe import describe_entries, describe_message
 from pyetcd.raft.types import APPEND_THREAD, APPLY_THREAD
-from tests.raft.datadriven import Block
+from datadriven import Block
 
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL", "NONE")
 CHANGE_TYPES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pyetcd.raft.quorum import EVERYTHING, Joint, Majority
-from tests.raft.datadriven import Block
+from datadriven import Block
 
 
 def shown(index: int) -> str:
