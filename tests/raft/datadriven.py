@@ -1,7 +1,7 @@
 """Transcripts: blocks of a command, its input, `----`, and the exact output, as etcd-raft keeps its tests.
 
-A command line is a name with arguments, `key`, `key=value` or `key=(value, value)`. The output ends at a blank line, or,
-where it has blank lines itself, stands between doubled `----`.
+A command line is a name with arguments, `key`, `key=value` or `key=(value, value)`. The output ends at a
+blank line, or, where it has blank lines itself, stands between doubled `----`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A small cluster driven by a transcript: every step is a command, everything that happens is printed.
 
-The nodes run on `MemoryStorage`; messages wait in one list until they are delivered or dropped. The state machine
-appends what it applies, and keeps a snapshot of every state it has been in. With asynchronous storage, appending and
-applying are queues of their own, worked off on command.
+The nodes run on `MemoryStorage`; messages wait in one list until they are delivered or dropped. The state
+machine appends what it applies, and keeps a snapshot of every state it has been in. With asynchronous
+storage, appending and applying are queues of their own, worked off on command.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 
+from datadriven import Block
+
 from pyetcd.raft import (
-    Config,
     ConfChange,
     ConfChangeSingle,
     ConfChangeType,
     ConfChangeV2,
+    Config,
     ConfState,
     Entry,
     HardState,
@@ -34,7 +36,6 @@ from pyetcd.raft import (
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.raft.describe import describe_entries, describe_message
 from pyetcd.raft.types import APPEND_THREAD, APPLY_THREAD
-from datadriven import Block
 
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL", "NONE")
 CHANGE_TYPES = {
@@ -68,7 +69,9 @@ def parse_changes(text: str) -> list[ConfChangeSingle]:
 
 
 class Output:
-    """What is printed; also the nodes' logger. Level NONE silences the commands as well, but not their failures."""
+    """What is printed; also the nodes' logger. Level NONE silences the commands as well, but not their
+    failures.
+    """
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -129,7 +132,9 @@ class Member:
         self.append_work: list[Message] = []
         self.apply_work: list[Message] = []
 
-    def append(self, hard_state: HardState | None, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], snapshot: Snapshot | None
+    ) -> None:
         if hard_state:
             self.storage.set_hard_state(hard_state)
         if snapshot is not None and snapshot.index:
@@ -400,7 +405,9 @@ class Cluster:
             self.out.write("no append work to perform")
             return
         message, responses = self.begin(member.append_work)
-        member.append(HardState(message.term, message.vote, message.commit), message.entries, message.snapshot)
+        member.append(
+            HardState(message.term, message.vote, message.commit), message.entries, message.snapshot
+        )
         self.finish(responses)
 
     def process_apply(self, member: Member) -> None:

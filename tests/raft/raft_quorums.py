@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyetcd.raft.quorum import EVERYTHING, Joint, Majority
 from datadriven import Block
+
+from pyetcd.raft.quorum import EVERYTHING, Joint, Majority
 
 
 def shown(index: int) -> str:
@@ -53,7 +54,8 @@ def committed(left: Majority, right: Majority | None, indexes: Mapping[int, int]
     for id, own in indexes.items():
         if id in left and 0 < own < index:
             alternatives += [
-                (left.committed({**indexes, id: lower}), f"overlaying {id}->{lower}") for lower in (own - 1, 0)
+                (left.committed({**indexes, id: lower}), f"overlaying {id}->{lower}")
+                for lower in (own - 1, 0)
             ]
     text += "".join(f"{shown(other)} <-- {how}\n" for other, how in alternatives if other != index)
     return f"{text}{shown(index)}\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from pyetcd.raft import InvalidConfChange, confchange
-from pyetcd.raft.tracker import Tracker
 import raft_quorums
 from datadriven import Block, folder, replay
 from raft_cluster import Cluster, Failure, parse_changes
+
+from pyetcd.raft import InvalidConfChange, confchange
+from pyetcd.raft.tracker import Tracker
 
 
 def vectors(kind: str) -> list[object]:
@@ -32,7 +32,9 @@ def test_quorums_decide_as_the_transcript_says(path: Path) -> None:
 
 
 class Changing:
-    """The confchange transcripts: one configuration, changed by every command; the log grows by one with each."""
+    """The confchange transcripts: one configuration, changed by every command; the log grows by one with
+    each.
+    """
 
     def __init__(self) -> None:
         self.tracker = Tracker(10, 0)

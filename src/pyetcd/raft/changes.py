@@ -1,7 +1,8 @@
 """Membership changes as they are proposed: the old one-at-a-time form and the joint one.
 
-`ConfChange` (v1) is one change with an ID, what etcd itself proposes. `ConfChangeV2` is any number of changes carried
-out together, through a joint configuration if need be. Everything below the surface works on v2.
+`ConfChange` (v1) is one change with an ID, what etcd itself proposes. `ConfChangeV2` is any number of
+changes carried out together, through a joint configuration if need be. Everything below the surface works
+on v2.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ class ConfChangeType(IntEnum):
 
 
 class Transition(IntEnum):
-    """How a change goes through: simply if it can, or jointly, leaving the joint configuration by itself or on demand."""
+    """How a change goes through: simply if it can, or jointly, leaving the joint configuration by itself or
+    on demand.
+    """
 
     ConfChangeTransitionAuto = 0
     ConfChangeTransitionJointImplicit = 1

@@ -1,9 +1,9 @@
 """Messages, entries and membership changes as bytes: etcd's `raftpb`.
 
-Whole messages go through the generated `raft_pb2`. Entries are the bulk of them and are written by hand: an entry is a
-short head and its data, so the data is never copied but for the one join at the end (0.9 us an entry where the
-generated classes took 2.4 us). What is written is what etcd writes, presence included: term and index always, type and
-data where they say something.
+Whole messages go through the generated `raft_pb2`. Entries are the bulk of them and are written by hand: an
+entry is a short head and its data, so the data is never copied but for the one join at the end (0.9 us an
+entry where the generated classes took 2.4 us). What is written is what etcd writes, presence included: term
+and index always, type and data where they say something.
 
 Bytes from outside raise `InvalidMessage`, whatever they are.
 """
@@ -53,7 +53,9 @@ def _varint(value: int) -> bytes:
 
 
 def entry_head(entry: Entry) -> bytes:
-    """An entry's encoding up to its data, which follows: `entry_head(e) + e.data` is the whole, of `e.size` bytes."""
+    """An entry's encoding up to its data, which follows: `entry_head(e) + e.data` is the whole, of `e.size`
+    bytes.
+    """
     head = b"\x10" + _varint(entry.term) + b"\x18" + _varint(entry.index)
     if entry.type:
         head = b"\x08" + _varint(entry.type) + head
@@ -87,7 +89,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode_message_parts(message: Message) -> list[bytes]:
-    """The same in parts that need not be joined: the entries' data are the very objects that were proposed."""
+    """The same in parts, which need not be joined: the entries' data are the objects that were proposed."""
     head = pb.Message(
         type=pb.MessageType.Name(message.type),
         to=message.to,
@@ -225,7 +227,7 @@ def encode_conf_change(change: AnyConfChange | None) -> tuple[EntryType, bytes]:
 
 
 def conf_change_of(entry: Entry) -> AnyConfChange:
-    """The change that `entry` proposes. Raises InvalidMessage for damaged data or an entry of another type."""
+    """The change that `entry` proposes. InvalidMessage for damaged data or an entry of another type."""
     try:
         if entry.type == EntryType.EntryConfChange:
             v1 = _parse(pb.ConfChange(), entry.data)

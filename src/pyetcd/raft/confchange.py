@@ -1,12 +1,13 @@
 """From one configuration to the next, with everything that would be wrong refused first.
 
-Three ways lead on (Raft thesis, chapter 4): `simple` changes at most one voter; `enter_joint` copies the voters to the
-outgoing half and changes the incoming one at will; `leave_joint` drops the outgoing half. Each works on a draft and
-returns a new configuration with its progress map, or raises `InvalidConfChange` and changes nothing.
+Three ways lead on (Raft thesis, chapter 4): `simple` changes at most one voter; `enter_joint` copies the
+voters to the outgoing half and changes the incoming one at will; `leave_joint` drops the outgoing half.
+Each works on a draft and returns a new configuration with its progress map, or raises `InvalidConfChange`
+and changes nothing.
 
-Rules that hold before and after: everyone in the configuration has a `Progress`; nobody is voter and learner at once;
-`learners_next` are outgoing voters; a configuration that is not joint has no outgoing half, no `learners_next`, no
-`auto_leave`.
+Rules that hold before and after: everyone in the configuration has a `Progress`; nobody is voter and
+learner at once; `learners_next` are outgoing voters; a configuration that is not joint has no outgoing
+half, no `learners_next`, no `auto_leave`.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class _Draft:
             self.progress.pop(id, None)
 
     def _introduce(self, id: int, is_learner: bool) -> None:
-        # Probing starts at our last index. And a newcomer counts as active, lest the next quorum check, which comes
-        # before it could say a word, makes the leader step down.
+        # Probing starts at our last index. And a newcomer counts as active, lest the next quorum check,
+        # which comes before it could say a word, makes the leader step down.
         self.progress[id] = Progress(
             0, max(self._last_index, 1), self._tracker.new_window(), is_learner, recent_active=True
         )
@@ -198,8 +199,8 @@ def apply(tracker: Tracker, last_index: int, change: ConfChangeV2) -> Outcome:
 def restore(tracker: Tracker, last_index: int, state: ConfState) -> Outcome:
     """The configuration that `state` describes, built from nothing.
 
-    A joint one cannot be built in one step: first the outgoing voters one by one, then into the joint configuration
-    by removing them all and adding the incoming ones.
+    A joint one cannot be built in one step: first the outgoing voters one by one, then into the joint
+    configuration by removing them all and adding the incoming ones.
     """
     add, learn, drop = (
         ConfChangeType.ConfChangeAddNode,

@@ -14,8 +14,8 @@ from pyetcd.raft.types import APPEND_THREAD, APPLY_THREAD, NO_LIMIT, NONE
 class ReadOnlyOption(Enum):
     """How a leader makes sure it still is one before it answers a read.
 
-    SAFE asks a quorum. LEASE trusts that nobody else was elected within the election timeout, which is only as good
-    as the members' clocks; it needs `check_quorum`.
+    SAFE asks a quorum. LEASE trusts that nobody else was elected within the election timeout, which is only
+    as good as the members' clocks; it needs `check_quorum`.
     """
 
     SAFE = "safe"
@@ -28,10 +28,10 @@ class Config:
 
     `max_message_bytes`: one append message carries that much, but at least one entry (0: exactly one).
     `max_applying_bytes`: handed out to be applied and not yet acknowledged; 0 means as `max_message_bytes`.
-    `max_uncommitted_bytes`: data of proposals not applied yet, beyond which proposals are dropped; 0 for no limit.
-    `max_inflight_messages`, `max_inflight_bytes`: the window to each follower; 0 bytes for no limit by bytes.
-    `applied`: the last index the state machine has applied, at a restart.
-    `async_storage`: see the package's docstring.
+    `max_uncommitted_bytes`: data of proposals not applied yet, beyond which proposals are dropped; 0 for no
+    limit. `max_inflight_messages`, `max_inflight_bytes`: the window to each follower; 0 bytes for no limit
+    by bytes. `applied`: the last index the state machine has applied, at a restart. `async_storage`: see
+    the package's docstring.
     """
 
     id: int

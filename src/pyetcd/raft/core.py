@@ -1,9 +1,10 @@
 """The state of one member, and the few things every role does with it.
 
-`Raft` holds state and sends; what a role does with a message stands in the module of that role, and which function
-gets which message stands in one table in `step`. Messages gather in two lists: `messages` may be sent at once,
-`after_append` only when everything appended and voted so far is on disk, because they promise just that (an accepted
-append, a vote). Messages to ourselves are such promises too: a leader counts its own log like a follower's.
+`Raft` holds state and sends; what a role does with a message stands in the module of that role, and which
+function gets which message stands in one table in `step`. Messages gather in two lists: `messages` may be
+sent at once, `after_append` only when everything appended and voted so far is on disk, because they promise
+just that (an accepted append, a vote). Messages to ourselves are such promises too: a leader counts its own
+log like a follower's.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def describe_conf_state(state: ConfState) -> str:
         return f"[{' '.join(map(str, values))}]"
 
     return (
-        f"Voters:{ids(state.voters)} VotersOutgoing:{ids(state.voters_outgoing)} Learners:{ids(state.learners)} "
+        f"Voters:{ids(state.voters)} VotersOutgoing:{ids(state.voters_outgoing)} "
+        f"Learners:{ids(state.learners)} "
         f"LearnersNext:{ids(state.learners_next)} AutoLeave:{str(state.auto_leave).lower()}"
     )
 

@@ -29,7 +29,8 @@ def hup(raft: Raft, campaign: Campaign) -> None:
         raft.logger.warning(f"{raft.id:x} is unpromotable and can not campaign")
     elif _has_unapplied_conf_change(raft):
         raft.logger.warning(
-            f"{raft.id:x} cannot campaign at term {raft.term} since there are still pending configuration changes to apply"
+            f"{raft.id:x} cannot campaign at term {raft.term} since there are still pending "
+            "configuration changes to apply"
         )
     else:
         raft.logger.info(f"{raft.id:x} is starting a new election at term {raft.term}")
@@ -60,7 +61,8 @@ def start(raft: Raft, campaign: Campaign) -> None:
             raft.send(Message(answer, to=id, term=term))
             continue
         raft.logger.info(
-            f"{raft.id:x} [logterm: {last_term}, index: {last}] sent {ask.name} request to {id:x} at term {raft.term}"
+            f"{raft.id:x} [logterm: {last_term}, index: {last}] sent {ask.name} request to "
+            f"{id:x} at term {raft.term}"
         )
         raft.send(Message(ask, to=id, term=term, index=last, log_term=last_term, context=context))
 
@@ -77,7 +79,8 @@ def handle_vote_request(raft: Raft, message: Message) -> None:
         or (raft.vote == NONE and raft.lead == NONE)
         or (not real and message.term > raft.term)
     )
-    # Learners vote too: the candidate may know of a promotion that has not reached us, and its quorum may need us.
+    # Learners vote too: the candidate may know of a promotion that has not reached us, and its quorum may
+    # need us.
     granted = may_vote and raft.log.is_up_to_date(message.index, message.log_term)
     log_vote(raft, message, "cast" if granted else "rejected", "for" if granted else "from")
     answer = MessageType.MsgVoteResp if real else MessageType.MsgPreVoteResp
@@ -91,10 +94,20 @@ def handle_vote_request(raft: Raft, message: Message) -> None:
         raft.send(Message(answer, to=message.from_, term=raft.term, reject=True))
 
 
+def leader_lease_holds(raft: Raft) -> bool:
+    """We heard from a leader not long ago, so whoever campaigns has merely lost touch with it.
+
+    Section 6 of the Raft paper; without this, a removed member would disturb the others for ever.
+    """
+    return raft.check_quorum and raft.lead != NONE and raft.election_elapsed < raft.election_timeout
+
+
 def log_vote(raft: Raft, message: Message, verdict: str, preposition: str, why: str = "") -> None:
     raft.logger.info(
-        f"{raft.id:x} [logterm: {raft.log.last_term()}, index: {raft.log.last_index()}, vote: {raft.vote:x}] {verdict} "
-        f"{message.type.name} {preposition} {message.from_:x} [logterm: {message.log_term}, index: {message.index}] "
+        f"{raft.id:x} [logterm: {raft.log.last_term()}, index: {raft.log.last_index()}, vote: "
+        f"{raft.vote:x}] {verdict} "
+        f"{message.type.name} {preposition} {message.from_:x} [logterm: {message.log_term}, "
+        f"index: {message.index}] "
         f"at term {raft.term}{why}"
     )
 
@@ -122,7 +135,8 @@ def handle_vote_response(raft: Raft, message: Message) -> None:
 def handle_timeout_now(raft: Raft, message: Message) -> None:
     """The leader wants us to take over. No pre-vote: nobody can be disturbed that does not know."""
     raft.logger.info(
-        f"{raft.id:x} [term {raft.term}] received MsgTimeoutNow from {message.from_:x} and starts an election to get "
+        f"{raft.id:x} [term {raft.term}] received MsgTimeoutNow from {message.from_:x} and "
+        "starts an election to get "
         "leadership."
     )
     hup(raft, Campaign.TRANSFER)

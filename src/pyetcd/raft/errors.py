@@ -1,9 +1,9 @@
 """How raft says no.
 
-`ProposalDropped` is part of life and the caller's to answer. `InvalidMessage` and its like refuse a message before
-anything has changed: log it, count it, drop it. `InvariantBroken` means that what raft relies on no longer holds
-(a log that lost acknowledged entries, storage that contradicts itself): the member must stop, since to go on could
-lose data.
+`ProposalDropped` is part of life and the caller's to answer. `InvalidMessage` and its like refuse a message
+before anything has changed: log it, count it, drop it. `InvariantBroken` means that what raft relies on no
+longer holds (a log that lost acknowledged entries, storage that contradicts itself): the member must stop,
+since to go on could lose data.
 """
 
 from __future__ import annotations

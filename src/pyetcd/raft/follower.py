@@ -79,14 +79,16 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
     # learners_next need not be looked at: they are outgoing voters.
     if raft.id not in (*state.voters, *state.learners, *state.voters_outgoing):
         raft.logger.warning(
-            f"{raft.id:x} attempted to restore snapshot but it is not in the ConfState {describe_conf_state(state)}; "
+            f"{raft.id:x} attempted to restore snapshot but it is not in the ConfState "
+            f"{describe_conf_state(state)}; "
             "should never happen"
         )
         return False
     bounds = f"[index: {snapshot.index}, term: {snapshot.term}]"
     if log.matches(snapshot.index, snapshot.term):
         raft.logger.info(
-            f"{raft.id:x} [commit: {log.committed}, lastindex: {log.last_index()}, lastterm: {log.last_term()}] "
+            f"{raft.id:x} [commit: {log.committed}, lastindex: {log.last_index()}, lastterm: "
+            f"{log.last_term()}] "
             f"fast-forwarded commit to snapshot {bounds}"
         )
         log.commit_to(snapshot.index)
@@ -150,7 +152,8 @@ def _forward(raft: Raft, message: Message) -> None:
 def handle_read_index_response(raft: Raft, message: Message) -> None:
     if len(message.entries) != 1:
         raft.logger.error(
-            f"{raft.id:x} invalid format of MsgReadIndexResp from {message.from_:x}, entries count: {len(message.entries)}"
+            f"{raft.id:x} invalid format of MsgReadIndexResp from {message.from_:x}, entries "
+            f"count: {len(message.entries)}"
         )
         return
     raft.read_states.append(ReadState(message.index, message.entries[0].data))

@@ -1,8 +1,8 @@
 """How much may be under way to one follower, by messages and by bytes.
 
-A leader that replicates optimistically sends without waiting for answers. `Inflights` is the window: each append sent
-is noted with the index of its last entry, and an answer frees all up to the index it names. Full means: send no more
-entries, only now and then an empty probe.
+A leader that replicates optimistically sends without waiting for answers. `Inflights` is the window: each
+append sent is noted with the index of its last entry, and an answer frees all up to the index it names.
+Full means: send no more entries, only now and then an empty probe.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pyetcd.raft.errors import InvariantBroken
 
 
 class Inflights:
-    """At most `max_messages`, and until `max_bytes` is reached (0: no limit by bytes). The last message may overshoot."""
+    """At most `max_messages`, and until `max_bytes` is reached (0: no limit by bytes). The last message may
+    overshoot.
+    """
 
     __slots__ = ("_window", "bytes", "max_bytes", "max_messages")
 

@@ -51,7 +51,9 @@ def about_follower(handler: FollowerHandler | None) -> Handler:
 
 
 def propose(raft: Raft, payloads: list[bytes]) -> None:
-    """Append one normal entry per payload. The hot path of every write: no message is made, no entry looked at."""
+    """Append one normal entry per payload. The hot path of every write: no message is made, no entry looked
+    at.
+    """
     _check_may_propose(raft)
     entries = new_entries(raft.term, raft.log.last_index(), payloads)
     if not append(raft, entries, sum(map(len, payloads))):
@@ -77,18 +79,22 @@ def _check_may_propose(raft: Raft) -> None:
         raise ProposalDropped
     if raft.transferee != NONE:
         raft.logger.debug(
-            f"{raft.id:x} [term {raft.term}] transfer leadership to {raft.transferee:x} is in progress; dropping proposal"
+            f"{raft.id:x} [term {raft.term}] transfer leadership to {raft.transferee:x} is in "
+            "progress; dropping proposal"
         )
         raise ProposalDropped
 
 
 def _checked_conf_change(raft: Raft, entry: Entry, index: int) -> Entry:
-    """The entry if its change may be tried at `index`, else an empty one: its proposer learns of it at apply."""
+    """The entry if its change may be tried at `index`, else an empty one: its proposer learns of it at
+    apply.
+    """
     change = codec.conf_change_of(entry)
     config = raft.tracker.config
     refusal = ""
     if raft.pending_conf_index > raft.log.applied:
-        refusal = f"possible unapplied conf change at index {raft.pending_conf_index} (applied to {raft.log.applied})"
+        pending, done = raft.pending_conf_index, raft.log.applied
+        refusal = f"possible unapplied conf change at index {pending} (applied to {done})"
     elif config.voters.is_joint() and change.as_v2().changes:
         refusal = "must transition out of joint config first"
     elif not config.voters.is_joint() and not change.as_v2().changes:
@@ -122,7 +128,8 @@ def handle_append_response(raft: Raft, message: Message, progress: Progress) -> 
     elif progress.match + 1 >= raft.log.first_index():
         # It has the snapshot, or got so far without: our log reaches back to where it is.
         raft.logger.debug(
-            f"{raft.id:x} recovered from needing snapshot, resumed sending replication messages to {follower:x} [{progress}]"
+            f"{raft.id:x} recovered from needing snapshot, resumed sending replication messages "
+            f"to {follower:x} [{progress}]"
         )
         progress.become_probe()
         progress.become_replicate()
@@ -145,12 +152,13 @@ def handle_append_response(raft: Raft, message: Message, progress: Progress) -> 
 def _handle_append_rejection(raft: Raft, message: Message, progress: Progress) -> None:
     """Our guess where the logs meet was too high: guess again, lower.
 
-    The follower's hint is its best guess, with its term there. Ours takes that term into account: entries of ours
-    of a later term cannot be in its log, so they are skipped at once instead of one per round trip.
+    The follower's hint is its best guess, with its term there. Ours takes that term into account: entries
+    of ours of a later term cannot be in its log, so they are skipped at once instead of one per round trip.
     """
     follower = message.from_
     raft.logger.debug(
-        f"{raft.id:x} received MsgAppResp(rejected, hint: (index {message.reject_hint}, term {message.log_term})) "
+        f"{raft.id:x} received MsgAppResp(rejected, hint: (index {message.reject_hint}, term "
+        f"{message.log_term})) "
         f"from {follower:x} for index {message.index}"
     )
     hint = message.reject_hint
@@ -176,7 +184,9 @@ def handle_heartbeat_response(raft: Raft, message: Message, progress: Progress) 
 
 
 def handle_snapshot_status(raft: Raft, message: Message, progress: Progress) -> None:
-    """The snapshot went out, or could not: probe again, but not before the follower has shown a sign of life."""
+    """The snapshot went out, or could not: probe again, but not before the follower has shown a sign of
+    life.
+    """
     if progress.state is not SNAPSHOT:
         return
     if message.reject:
@@ -184,7 +194,8 @@ def handle_snapshot_status(raft: Raft, message: Message, progress: Progress) -> 
     progress.become_probe()
     outcome = "failed" if message.reject else "succeeded"
     raft.logger.debug(
-        f"{raft.id:x} snapshot {outcome}, resumed sending replication messages to {message.from_:x} [{progress}]"
+        f"{raft.id:x} snapshot {outcome}, resumed sending replication messages to "
+        f"{message.from_:x} [{progress}]"
     )
     progress.paused = True
 
@@ -238,7 +249,8 @@ def handle_transfer(raft: Raft, message: Message, progress: Progress) -> None:
     if progress.match == raft.log.last_index():
         _send_timeout_now(raft, target)
         raft.logger.info(
-            f"{raft.id:x} sends MsgTimeoutNow to {target:x} immediately as {target:x} already has up-to-date log"
+            f"{raft.id:x} sends MsgTimeoutNow to {target:x} immediately as {target:x} already "
+            "has up-to-date log"
         )
     else:
         send_append(raft, target)

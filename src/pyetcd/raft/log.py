@@ -2,11 +2,11 @@
 
     first ... applied ... applying ... committed ... last
 
-`committed` is what a quorum holds, `applying` what has been handed out to be applied, `applied` what has been. None of
-them ever goes back. Which part of the log answers a question is nobody else's business.
+`committed` is what a quorum holds, `applying` what has been handed out to be applied, `applied` what has
+been. None of them ever goes back. Which part of the log answers a question is nobody else's business.
 
-How much may be handed out without being applied is bounded in bytes (`max_applying`); the batch that reaches the bound
-pauses handing out until enough of it has been applied.
+How much may be handed out without being applied is bounded in bytes (`max_applying`); the batch that
+reaches the bound pauses handing out until enough of it has been applied.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ class RaftLog:
     # Writing
 
     def append(self, entries: list[Entry]) -> int:
-        """Put entries at the end, in the place of whatever is there from the first of them on. Returns the last index."""
+        """Put entries at the end, in the place of whatever is there from the first of them on. Returns the
+        last index.
+        """
         if entries:
             after = entries[0].index - 1
             if after < self.committed:
@@ -160,7 +162,8 @@ class RaftLog:
     def append_after(
         self, prev_index: int, prev_term: int, entries: Sequence[Entry], commit: int
     ) -> int | None:
-        """What a leader sent: append what is new of `entries` if we have the one before them, and note its commit index.
+        """What a leader sent: append what is new of `entries` if we have the one before them, and note its
+        commit index.
 
         Returns the index of the last of them, or None if the logs do not match at `prev_index`.
         """
@@ -183,7 +186,8 @@ class RaftLog:
             if not self.matches(entry.index, entry.term):
                 if entry.index <= self.last_index():
                     self._logger.info(
-                        f"found conflict at index {entry.index} [existing term: {self.term_or_zero(entry.index)}, "
+                        f"found conflict at index {entry.index} [existing term: "
+                        f"{self.term_or_zero(entry.index)}, "
                         f"conflicting term: {entry.term}]"
                     )
                 return entry.index
@@ -192,8 +196,8 @@ class RaftLog:
     def find_conflict_by_term(self, index: int, term: int) -> tuple[int, int]:
         """The best guess where we match a log of which only (index, term) of one entry is known.
 
-        Terms never fall along a log, so no entry of ours above `term` can match: the guess is our last one, up to
-        `index`, of at most that term. Returns it with our term there, 0 if that is unknown.
+        Terms never fall along a log, so no entry of ours above `term` can match: the guess is our last one,
+        up to `index`, of at most that term. Returns it with our term there, 0 if that is unknown.
         """
         while index > 0:
             try:
@@ -217,7 +221,9 @@ class RaftLog:
         self.committed = index
 
     def maybe_commit(self, index: int, term: int) -> bool:
-        """Commit up to `index` if that is news and its entry is of `term`; older ones follow along (section 5.4.2)."""
+        """Commit up to `index` if that is news and its entry is of `term`; older ones follow along (section
+        5.4.2).
+        """
         if index > self.committed and term and self.matches(index, term):
             self.commit_to(index)
             return True
@@ -258,7 +264,8 @@ class RaftLog:
         """Entries up to `index`, of `size` bytes, have been handed out."""
         if index > self.committed:
             raise InvariantBroken(
-                f"applying({index}) is out of range [prevApplying({self.applying}), committed({self.committed})]"
+                f"applying({index}) is out of range [prevApplying({self.applying}), "
+                f"committed({self.committed})]"
             )
         self.applying = index
         self._applying_size += size

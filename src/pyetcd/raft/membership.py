@@ -16,7 +16,9 @@ def apply_change(raft: Raft, change: ConfChangeV2) -> ConfState:
 
 
 def switch_to(raft: Raft, outcome: confchange.Outcome) -> ConfState:
-    """Act on a new configuration: quorums may have shrunk, newcomers wait, and we may be out of it ourselves."""
+    """Act on a new configuration: quorums may have shrunk, newcomers wait, and we may be out of it
+    ourselves.
+    """
     raft.tracker.switch(*outcome)
     config = raft.tracker.config
     raft.logger.info(f"{raft.id:x} switched to configuration {config}")

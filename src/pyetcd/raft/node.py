@@ -44,7 +44,9 @@ class Status:
 
 
 class Node:
-    """One member. Raises ValueError for a `config` that makes no sense, InvariantBroken for storage that does not."""
+    """One member. Raises ValueError for a `config` that makes no sense, InvariantBroken for storage that
+    does not.
+    """
 
     def __init__(self, config: Config) -> None:
         self._raft = start.restart(config)
@@ -55,7 +57,8 @@ class Node:
         self._applying: deque[list[Entry]] = deque()  # handed out to apply, not yet applied
 
     def bootstrap(self, peers: Sequence[tuple[int, bytes]]) -> None:
-        """Begin a new cluster with these (ID, context) as its voters, the same on each of them. ValueError if not new.
+        """Begin a new cluster with these (ID, context) as its voters, the same on each of them. ValueError
+        if not new.
 
         What the application is to know of each peer goes into its context.
         """
@@ -78,9 +81,11 @@ class Node:
             step(self._raft, message)
 
     def propose(self, payloads: list[bytes]) -> None:
-        """Append one entry per payload, in order and together; a follower passes them on. Raises ProposalDropped.
+        """Append one entry per payload, in order and together; a follower passes them on. Raises
+        ProposalDropped.
 
-        An entry that was proposed may still be lost with its leader: wait for it to be applied, and give up in time.
+        An entry that was proposed may still be lost with its leader: wait for it to be applied, and give up
+        in time.
         """
         raft = self._raft
         if not payloads:
@@ -94,20 +99,24 @@ class Node:
     def propose_conf_change(self, change: AnyConfChange | None) -> None:
         """Propose a membership change; None leaves a joint configuration. Raises ProposalDropped.
 
-        At most one may be unapplied: a second one becomes an empty entry, which its proposer sees applied in its place.
+        At most one may be unapplied: a second one becomes an empty entry, which its proposer sees applied
+        in its place.
         """
         type, data = codec.encode_conf_change(change)
         step(self._raft, Message(MessageType.MsgProp, entries=[Entry(0, 0, type, data)]))
 
     def apply_conf_change(self, change: AnyConfChange) -> ConfState:
-        """Call for each membership change among the applied entries, unless it is refused. Returns who is in now.
+        """Call for each membership change among the applied entries, unless it is refused. Returns who is
+        in now.
 
-        Raises InvalidConfChange, with nothing changed, if it does not fit; then apply it as nothing, on every member.
+        Raises InvalidConfChange, with nothing changed, if it does not fit; then apply it as nothing, on
+        every member.
         """
         return membership.apply_change(self._raft, change.as_v2())
 
     def read_index(self, context: bytes) -> None:
-        """Ask from which index on a read is linearizable: a `ReadState` with this context comes, or nothing does.
+        """Ask from which index on a read is linearizable: a `ReadState` with this context comes, or nothing
+        does.
 
         Nothing: no leader, a lost message. Ask again with the same or another context.
         """
@@ -121,7 +130,9 @@ class Node:
         step(self._raft, Message(MessageType.MsgHup))
 
     def transfer_leader(self, to: int) -> None:
-        """Move leadership to `to`, which is asked of the leader if that is somebody else. Proposals drop meanwhile."""
+        """Move leadership to `to`, which is asked of the leader if that is somebody else. Proposals drop
+        meanwhile.
+        """
         step(self._raft, Message(MessageType.MsgTransferLeader, from_=to))
 
     def forget_leader(self) -> None:
@@ -195,9 +206,10 @@ class Node:
     def _stable_message(self, snapshot: Snapshot | None) -> Message:
         """What we tell ourselves when everything handed out so far is on disk.
 
-        It names our term now, and is ignored in a later one: by then entries of a new leader may be on their way to
-        disk, in the place of these and behind them in the queue, even if they look the same again. And it names the
-        end of the log, not of this append, lest the end stays unstable for ever after an ignored one.
+        It names our term now, and is ignored in a later one: by then entries of a new leader may be on
+        their way to disk, in the place of these and behind them in the queue, even if they look the same
+        again. And it names the end of the log, not of this append, lest the end stays unstable for ever
+        after an ignored one.
         """
         raft = self._raft
         message = Message(
@@ -240,7 +252,8 @@ class Node:
             self.applied(ready.committed[-1].index)
 
     def stable(self, ready: Ready) -> list[Message]:
-        """What `ready` wanted appended is durable. Returns messages for other members that may be sent only now.
+        """What `ready` wanted appended is durable. Returns messages for other members that may be sent only
+        now.
 
         In the order of the Readys, each that `wants_append()` once.
         """

@@ -4,8 +4,8 @@
     replicate  it is known: appends are sent without waiting, as many as the window (`Inflights`) allows
     snapshot   what it needs is compacted away: a snapshot is under way, nothing else is sent
 
-`match` is what the follower is known to have in common with us, `next` the first entry to send; what lies between is
-in flight. Invariant: `match < next`.
+`match` is what the follower is known to have in common with us, `next` the first entry to send; what lies
+between is in flight. Invariant: `match < next`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ class Progress:
         return True
 
     def can_raise_commit(self, commit: int) -> bool:
-        """Whether sending `commit` may tell the follower something: not if all it holds is known to it as committed."""
+        """Whether sending `commit` may tell the follower something: not if all it holds is known to it as
+        committed.
+        """
         return commit > self.sent_commit and self.sent_commit < self.next - 1
 
     def is_paused(self) -> bool:

@@ -1,8 +1,8 @@
 """Majorities, single and joint: what is committed, and who has won.
 
-A `Majority` is a set of voters of which more than half decide. A `Joint` is two of them during a membership change:
-both must agree (Raft thesis, section 4.3). The second half is empty outside of changes, and the empty majority is
-neutral: it commits everything and wins every vote.
+A `Majority` is a set of voters of which more than half decide. A `Joint` is two of them during a membership
+change: both must agree (Raft thesis, section 4.3). The second half is empty outside of changes, and the
+empty majority is neutral: it commits everything and wins every vote.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Majority(frozenset[int]):
         return f"({' '.join(f'{id:x}' for id in sorted(self))})"
 
     def committed(self, acknowledged: Mapping[int, int]) -> int:
-        """The highest index acknowledged by a majority. Voters that are not in the mapping have acknowledged 0."""
+        """The highest index acknowledged by a majority. Voters that are not in the mapping have
+        acknowledged 0.
+        """
         if len(self) < 2:
             for only in self:
                 return acknowledged.get(only, 0)

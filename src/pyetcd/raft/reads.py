@@ -1,12 +1,12 @@
 """Linearizable reads that wait for a quorum to confirm that we still lead (Raft thesis, section 6.4).
 
-Reads queue up in the order they came. Every round of heartbeats carries the queue's length so far, counted from the
-start of the term, as its context: unique to the round, since the count only grows, and whatever contexts the readers
-chose. A follower echoes it, which confirms every read queued before that heartbeat was sent. So one round confirms many
-reads, and what a quorum has echoed is found as a committed index is.
+Reads queue up in the order they came. Every round of heartbeats carries the queue's length so far, counted
+from the start of the term, as its context: unique to the round, since the count only grows, and whatever
+contexts the readers chose. A follower echoes it, which confirms every read queued before that heartbeat was
+sent. So one round confirms many reads, and what a quorum has echoed is found as a committed index is.
 
-Bounded: beyond `MAX_WAITING` reads the newest are refused, and their readers ask again, as they do when a message is
-lost.
+Bounded: beyond `MAX_WAITING` reads the newest are refused, and their readers ask again, as they do when a
+message is lost.
 """
 
 from __future__ import annotations

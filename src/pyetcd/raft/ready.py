@@ -18,14 +18,13 @@ from pyetcd.raft.types import Entry, HardState, Message, ReadState, Snapshot, So
 class Ready:
     """Made by `Node.ready`; the package's docstring says what to do with it, and in which order.
 
-    `soft_state`, `hard_state`, `snapshot`: None when they have not changed.
-    `entries`: to append to the log, in the place of whatever it has from the first of them on.
-    `snapshot`: to replace the log and the state machine with; then there are no entries to apply beside it.
-    `must_sync`: hard state and entries must be durable before `Node.stable`; if False, a write without sync will do.
-    `committed`: to apply, in order.
-    `messages`: for other members. In synchronous use, to be sent after the append; in asynchronous use, at once.
-    `after_append`: asynchronous use only: what may be said once all of this is durable; `Node.stable` deals with it.
-    `read_states`: reads that may be served once their index has been applied.
+    `soft_state`, `hard_state`, `snapshot`: None when they have not changed. `entries`: to append to the
+    log, in the place of whatever it has from the first of them on. `snapshot`: to replace the log and the
+    state machine with; then there are no entries to apply beside it. `must_sync`: hard state and entries
+    must be durable before `Node.stable`; if False, a write without sync will do. `committed`: to apply, in
+    order. `messages`: for other members. In synchronous use, to be sent after the append; in asynchronous
+    use, at once. `after_append`: asynchronous use only: what may be said once all of this is durable;
+    `Node.stable` deals with it. `read_states`: reads that may be served once their index has been applied.
     """
 
     __slots__ = (

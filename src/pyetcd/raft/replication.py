@@ -11,13 +11,14 @@ from pyetcd.raft.types import Entry, Message, MessageType, payload_size
 def append(raft: Raft, entries: list[Entry], payload_bytes: int) -> bool:
     """Append entries that are numbered already. False, and nothing done, if too much is uncommitted.
 
-    One proposal may overshoot when nothing else is under way, and empty ones always pass: a new leader's first entry
-    and the leaving of a joint configuration must not wait.
+    One proposal may overshoot when nothing else is under way, and empty ones always pass: a new leader's
+    first entry and the leaving of a joint configuration must not wait.
     """
     uncommitted = raft.uncommitted_bytes
     if uncommitted and payload_bytes and uncommitted + payload_bytes > raft.max_uncommitted_bytes:
         raft.logger.warning(
-            f"{raft.id:x} appending new entries to log would exceed uncommitted entry size limit; dropping proposal"
+            f"{raft.id:x} appending new entries to log would exceed uncommitted entry size "
+            "limit; dropping proposal"
         )
         return False
     raft.uncommitted_bytes = uncommitted + payload_bytes
@@ -35,7 +36,9 @@ def number_and_append(raft: Raft, entries: list[Entry]) -> bool:
 
 
 def applied_payload(raft: Raft, payload_bytes: int) -> None:
-    """That much data is no longer uncommitted. May be more than was counted: entries of earlier leaders were not."""
+    """That much data is no longer uncommitted. May be more than was counted: entries of earlier leaders
+    were not.
+    """
     raft.uncommitted_bytes = max(raft.uncommitted_bytes - payload_bytes, 0)
 
 
@@ -56,10 +59,11 @@ def send_append(raft: Raft, to: int) -> None:
 
 
 def maybe_send_append(raft: Raft, to: int, progress: Progress, *, send_if_empty: bool) -> bool:
-    """Send one append, or a snapshot where the log no longer reaches back far enough. False if nothing was sent.
+    """Send one append, or a snapshot where the log no longer reaches back far enough. False if nothing was
+    sent.
 
-    An empty append still carries the commit index, and probes a follower whose window is full: everything under way
-    to it may be lost.
+    An empty append still carries the commit index, and probes a follower whose window is full: everything
+    under way to it may be lost.
     """
     if progress.is_paused():
         return False

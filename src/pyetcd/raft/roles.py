@@ -49,7 +49,8 @@ def become_leader(raft: Raft) -> None:
     own = raft.tracker.progress[raft.id]
     own.become_replicate()
     own.recent_active = True
-    # There may be a membership change in what we took over; to look would mean reading it all, so suppose there is.
+    # There may be a membership change in what we took over; to look would mean reading it all, so suppose
+    # there is.
     last = raft.log.last_index()
     raft.pending_conf_index = last
     append(raft, [Entry(raft.term, last + 1, EntryType.EntryNormal, b"")], 0)

@@ -15,7 +15,7 @@ from pyetcd.raft.types import NONE, Entry, HardState
 
 
 def restart(config: Config) -> Raft:
-    """A follower with the stored term, vote, log and configuration. Raises ValueError for a wrong `config`."""
+    """A follower with the stored term, vote, log and configuration. ValueError for a wrong `config`."""
     raft = Raft(config)
     hard_state, conf_state = config.storage.initial_state()
     last, last_term = raft.log.last_index(), raft.log.last_term()
@@ -48,7 +48,8 @@ def _load(raft: Raft, state: HardState) -> None:
 def bootstrap(raft: Raft, peers: Sequence[tuple[int, bytes]]) -> None:
     """Begin a new cluster: every first member's log starts with the same entries, which add them all.
 
-    They count as committed, and in force at once, so that somebody may campaign; they are applied like any others.
+    They count as committed, and in force at once, so that somebody may campaign; they are applied like any
+    others.
     """
     if not peers:
         raise ValueError("must provide at least one peer to Bootstrap")

@@ -1,9 +1,9 @@
 """Which function gets which message: one row for each role.
 
-First the term is looked at, the same way for every role. A message of a later term makes us a follower of it (unless
-it only asks whether there could be one); of an earlier term, it is ignored, or answered so that its sender learns of
-ours. What is left belongs to our term, or comes from ourselves (term 0), and goes where the table says. A type that is
-not in a role's row is ignored by it.
+First the term is looked at, the same way for every role. A message of a later term makes us a follower of
+it (unless it only asks whether there could be one); of an earlier term, it is ignored, or answered so that
+its sender learns of ours. What is left belongs to our term, or comes from ourselves (term 0), and goes
+where the table says. A type that is not in a role's row is ignored by it.
 """
 
 from __future__ import annotations
@@ -75,20 +75,17 @@ def _tick_leader(raft: Raft) -> None:
 def _enter_higher_term(raft: Raft, message: Message) -> bool:
     """Follow the message into its term. False if it is to be ignored."""
     type = message.type
-    if type in (M.MsgVote, M.MsgPreVote) and message.context != election.TRANSFER_CONTEXT:
-        # We heard from a leader not long ago, so whoever campaigns has merely lost touch with it (section 6 of the
-        # Raft paper; without this, a removed member would disturb the others for ever).
-        if raft.check_quorum and raft.lead != NONE and raft.election_elapsed < raft.election_timeout:
-            remaining = raft.election_timeout - raft.election_elapsed
-            election.log_vote(
-                raft, message, "ignored", "from", f": lease is not expired (remaining ticks: {remaining})"
-            )
-            return False
+    asked_by_itself = type in (M.MsgVote, M.MsgPreVote) and message.context != election.TRANSFER_CONTEXT
+    if asked_by_itself and election.leader_lease_holds(raft):
+        remaining = raft.election_timeout - raft.election_elapsed
+        why = f": lease is not expired (remaining ticks: {remaining})"
+        election.log_vote(raft, message, "ignored", "from", why)
+        return False
     if type is M.MsgPreVote or (type is M.MsgPreVoteResp and not message.reject):
         return True  # that term is one that could be; it becomes ours only if the election is held
     raft.logger.info(
-        f"{raft.id:x} [term: {raft.term}] received a {type.name} message with higher term from {message.from_:x} "
-        f"[term: {message.term}]"
+        f"{raft.id:x} [term: {raft.term}] received a {type.name} message with higher term from "
+        f"{message.from_:x} [term: {message.term}]"
     )
     from_leader = type in (M.MsgApp, M.MsgHeartbeat, M.MsgSnap)
     become_follower(raft, message.term, message.from_ if from_leader else NONE)
@@ -98,8 +95,8 @@ def _enter_higher_term(raft: Raft, message: Message) -> bool:
 def _answer_lower_term(raft: Raft, message: Message) -> None:
     type = message.type
     if type in (M.MsgHeartbeat, M.MsgApp) and (raft.check_quorum or raft.pre_vote):
-        # A leader of an earlier term: either late, or we campaigned while cut off and nobody will vote for us, as
-        # they hear from it. Any answer of our term makes it step down, which frees us both.
+        # A leader of an earlier term: either late, or we campaigned while cut off and nobody will vote for
+        # us, as they hear from it. Any answer of our term makes it step down, which frees us both.
         raft.send(Message(M.MsgAppResp, to=message.from_))
     elif type is M.MsgPreVote:
         # Silence would leave a candidate with a lower term and longer log waiting for ever.
@@ -109,14 +106,16 @@ def _answer_lower_term(raft: Raft, message: Message) -> None:
         if message.index:
             # Entries of a later term may be on their way to disk in the place of these.
             raft.logger.info(
-                f"{raft.id:x} [term: {raft.term}] ignored entry appends from a {type.name} message with lower term "
+                f"{raft.id:x} [term: {raft.term}] ignored entry appends from a {type.name} "
+                "message with lower term "
                 f"[term: {message.term}]"
             )
         if message.snapshot is not None:
             _applied_snapshot(raft, message.snapshot)  # committed, so right in every term
     else:
         raft.logger.info(
-            f"{raft.id:x} [term: {raft.term}] ignored a {type.name} message with lower term from {message.from_:x} "
+            f"{raft.id:x} [term: {raft.term}] ignored a {type.name} message with lower term from "
+            f"{message.from_:x} "
             f"[term: {message.term}]"
         )
 
@@ -148,8 +147,8 @@ def applied(raft: Raft, index: int, encoded_bytes: int, payload_bytes: int) -> N
     applied_payload(raft, payload_bytes)
     config = raft.tracker.config
     if config.auto_leave and index >= raft.pending_conf_index and raft.role is Role.StateLeader:
-        # An empty change means leaving, and empty entries are never refused for their size. If leadership is moving
-        # it is dropped, and tried again with the next entry applied, here or by the new leader.
+        # An empty change means leaving, and empty entries are never refused for their size. If leadership
+        # is moving it is dropped, and tried again with the next entry applied, here or by the new leader.
         leaving = Entry(0, 0, EntryType.EntryConfChangeV2, b"")
         try:
             step(raft, Message(M.MsgProp, entries=[leaving]))

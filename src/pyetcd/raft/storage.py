@@ -1,9 +1,10 @@
 """The stable log, as raft reads it; and `MemoryStorage`, the one that is used.
 
-`Storage` is what raft needs to read. Writing is the caller's: it appends what a `Ready` names before it acknowledges
-that `Ready`. etcd keeps recent entries in memory and the WAL only for restarts, and so do we: `MemoryStorage` is that
-cache. It is bounded by its owner, who compacts by index, and who can ask how many bytes are held (`size_bytes`) and
-from which index on the log would fit into a budget (`first_index_within`).
+`Storage` is what raft needs to read. Writing is the caller's: it appends what a `Ready` names before it
+acknowledges that `Ready`. etcd keeps recent entries in memory and the WAL only for restarts, and so do we:
+`MemoryStorage` is that cache. It is bounded by its owner, who compacts by index, and who can ask how many
+bytes are held (`size_bytes`) and from which index on the log would fit into a budget
+(`first_index_within`).
 
 Entries are shared, so a list handed out here is a fresh slice and may be kept.
 """
@@ -36,7 +37,7 @@ class Storage(Protocol):
         ...
 
     def term(self, index: int) -> int:
-        """The term of an entry from `first_index() - 1` to `last_index()`. Raises Compacted or Unavailable."""
+        """The term at `first_index() - 1` to `last_index()`. Compacted or Unavailable otherwise."""
         ...
 
     def first_index(self) -> int: ...
@@ -49,7 +50,9 @@ class Storage(Protocol):
 
 
 class MemoryStorage:
-    """A log in memory. `_entries[i]` has index `_offset + 1 + i`; `_offset_term` is the term just before them."""
+    """A log in memory. `_entries[i]` has index `_offset + 1 + i`; `_offset_term` is the term just before
+    them.
+    """
 
     __slots__ = ("_entries", "_hard_state", "_offset", "_offset_term", "_snapshot", "size_bytes")
 
@@ -124,7 +127,9 @@ class MemoryStorage:
         self.size_bytes += encoded_size(entries)
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
-        """Forget the log and start over after `snapshot`. Raises SnapshotOutOfDate for an older one than ours."""
+        """Forget the log and start over after `snapshot`. Raises SnapshotOutOfDate for an older one than
+        ours.
+        """
         if self._snapshot.index and self._snapshot.index >= snapshot.index:
             raise SnapshotOutOfDate
         self._snapshot = snapshot
@@ -134,7 +139,9 @@ class MemoryStorage:
         self.size_bytes = 0
 
     def create_snapshot(self, index: int, conf_state: ConfState | None, data: bytes) -> Snapshot:
-        """Note a snapshot of the state machine at `index`, with what `apply_conf_change` returned last, if anything."""
+        """Note a snapshot of the state machine at `index`, with what `apply_conf_change` returned last, if
+        anything.
+        """
         if index <= self._snapshot.index:
             raise SnapshotOutOfDate
         if index > self.last_index():
@@ -144,7 +151,9 @@ class MemoryStorage:
         return self._snapshot
 
     def compact(self, index: int) -> None:
-        """Forget entries up to and including `index`, which must be applied already. Raises Compacted if gone."""
+        """Forget entries up to and including `index`, which must be applied already. Raises Compacted if
+        gone.
+        """
         if index <= self._offset:
             raise Compacted
         if index > self.last_index():

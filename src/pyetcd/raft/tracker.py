@@ -15,8 +15,8 @@ from pyetcd.raft.types import ConfState
 class Configuration:
     """Who votes and who learns.
 
-    `learners_next` are voters of the outgoing half who become learners once it is left: nobody is ever voter and
-    learner at once. `auto_leave`: the leader proposes to leave the joint configuration by itself.
+    `learners_next` are voters of the outgoing half who become learners once it is left: nobody is ever
+    voter and learner at once. `auto_leave`: the leader proposes to leave the joint configuration by itself.
     """
 
     voters: Joint = field(default_factory=Joint)

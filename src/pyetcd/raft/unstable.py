@@ -1,7 +1,7 @@
 """The end of the log that is not known to be on disk yet.
 
-New entries, and a snapshot received from the leader, wait here until the caller says they are stable. `in_progress`
-is how far they have been handed out to be written:
+New entries, and a snapshot received from the leader, wait here until the caller says they are stable.
+`in_progress` is how far they have been handed out to be written:
 
     offset              in_progress             offset + len(entries)
       |  being written      |  to be handed out      |
@@ -70,7 +70,9 @@ class Unstable:
     # What comes back
 
     def stable_to(self, index: int, term: int) -> None:
-        """Entries up to `index` are on disk, and no write under way can overwrite them; ignored if they have changed."""
+        """Entries up to `index` are on disk, and no write under way can overwrite them; ignored if they
+        have changed.
+        """
         found = self.term(index)
         if found is None:
             self._logger.info(f"entry at index {index} missing from unstable log; ignoring")
@@ -78,7 +80,8 @@ class Unstable:
             self._logger.info(f"entry at index {index} matched unstable snapshot; ignoring")
         elif found != term:
             self._logger.info(
-                f"entry at (index,term)=({index},{term}) mismatched with entry at ({index},{found}) in unstable log; ignoring"
+                f"entry at (index,term)=({index},{term}) mismatched with entry at "
+                f"({index},{found}) in unstable log; ignoring"
             )
         else:
             del self.entries[: index + 1 - self.offset]

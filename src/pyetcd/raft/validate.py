@@ -1,8 +1,8 @@
 """Messages from outside that no correct member sends are refused before they can change anything.
 
-etcd's raft trusts its peers: a heartbeat that commits more than there is, a proposal without entries or a membership
-change that cannot be read stop the process, some of them at every start from then on. Here each is an
-`InvalidMessage`.
+etcd's raft trusts its peers: a heartbeat that commits more than there is, a proposal without entries or a
+membership change that cannot be read stop the process, some of them at every start from then on. Here each
+is an `InvalidMessage`.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ def _check_append(message: Message) -> None:
 
 
 def _check_heartbeat(raft: Raft, message: Message) -> None:
-    """A leader tells us to commit what we have acknowledged. If we have not got it, it is no leader of ours, or our
-    log was lost, and we must not go on as if it had not been."""
+    """A leader tells us to commit what we have acknowledged. If we have not got it, it is no leader of
+    ours, or our log was lost, and we must not go on as if it had not been.
+    """
     if message.term >= raft.term and message.commit > raft.log.last_index():
         raise InvalidMessage(
             f"tocommit({message.commit}) is out of range [lastIndex({raft.log.last_index()})]. "
