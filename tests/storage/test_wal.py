@@ -316,9 +316,7 @@ def test_nothing_behind_a_cut_is_complete_before_the_segment_has_its_name() -> N
     gate = threading.Event()
     named: list[int] = []
     on_named = lambda: named.append(1)  # noqa: E731
-    wal = Wal.create(
-        files, "/wal", METADATA, appender, executor=pool, on_named=on_named, segment_bytes=SMALL
-    )
+    wal = Wal.create(files, "/wal", METADATA, appender, executor=pool, on_named=on_named, segment_bytes=SMALL)
     pool.submit(int).result()  # the next segment is ready now
     pool.submit(gate.wait)
     first = wal.save(None, [entry(1, 1, b"x" * 9000)], True)

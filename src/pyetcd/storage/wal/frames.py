@@ -281,8 +281,7 @@ def blob(found: dict[int, int | bytes], key: int) -> bytes:
 
 
 def read_state(data: bytes) -> HardState:
-    """ValueError unless it is a hard state and can be nothing else: checksums do not cover a record's kind.
-    """
+    """ValueError unless it can only be a hard state: checksums do not cover a record's kind."""
     found = fields(data)
     if found.keys() != {1, 2, 3} or found[1] == 0:
         raise ValueError("not a hard state")
