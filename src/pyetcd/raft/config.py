@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from random import Random
+from typing import Protocol
 
 from pyetcd.raft.logger import Logger, SilentLogger
 from pyetcd.raft.storage import Storage
 from pyetcd.raft.types import APPEND_THREAD, APPLY_THREAD, NO_LIMIT, NONE
+
+
+class Randomness(Protocol):
+    """What raft asks of chance, to keep elections apart; a `random.Random` is one."""
+
+    def randrange(self, stop: int, /) -> int: ...
 
 
 class ReadOnlyOption(Enum):
@@ -38,7 +44,7 @@ class Config:
     election_ticks: int
     heartbeat_ticks: int
     storage: Storage
-    random: Random
+    random: Randomness
     applied: int = 0
     async_storage: bool = False
     max_message_bytes: int = NO_LIMIT
