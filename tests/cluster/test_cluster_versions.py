@@ -30,7 +30,8 @@ def test_the_server_has_the_version_it_says() -> None:
 def test_versions_compare_as_semantic_versions() -> None:
     texts = ["3.6.11", "3.7.0-alpha.2", "3.7.0-alpha.10", "3.7.0-rc.0", "3.7.0", "3.7.1", "3.10.0", "4.0.0"]
     versions = [Version.parse(text) for text in texts]
-    assert sorted(versions[::-1]) == versions
+    mixed = [versions[i] for i in (3, 7, 0, 5, 2, 6, 4, 1)]
+    assert sorted(mixed) == versions
     assert [str(version) for version in versions] == texts
     assert Version.parse("3.7.1+git") == Version(3, 7, 1)
 
