@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from pyetcd import logs
@@ -56,7 +56,7 @@ class LogEntry:
     index: int
     type: int
     data: bytes
-    size: int = -1
+    size: int = field(default=-1, compare=False)  # of its encoding; -1: not known
 
 
 @dataclass(slots=True)
