@@ -1,0 +1,201 @@
+"""Compaction: forget what no later revision needs, index and backend in one pass.
+
+Accepting a compaction is one step: `compact_revision` rises, `scheduledCompactRev` goes to `meta`, older
+reads fail from then on. The work follows in the background, one compaction after the other: the stored
+revisions up to the compacted one are read in order, in batches of `batch_limit`, with `sleep_interval`
+seconds between batches (flags of etcd); of each the index says whether it stays, and forgets it if not. At
+the end `finishedCompactRev` is written. After a crash the scheduled and the finished revision differ, and
+the pass starts again from the beginning, which finds what is left to do.
+
+What stays is what etcd keeps (see `KeyIndex.compact_key`); the hash over what was read is kept for the
+corruption check unless the compaction before was interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from pyetcd import logs
+from pyetcd.mvcc.answer import Job
+from pyetcd.mvcc.deletion import KEY_BUCKET
+from pyetcd.mvcc.hash import Hasher, Hashes, KeyValueHash, any_alive
+from pyetcd.mvcc.reader import Reader
+from pyetcd.mvcc.record import key_of
+from pyetcd.mvcc.revision import TOMBSTONE, bound_of, bucket_key, parse_bucket_key, revision_of
+from pyetcd.proto import errors
+
+META_BUCKET = b"meta"
+SCHEDULED = b"scheduledCompactRev"
+FINISHED = b"finishedCompactRev"
+
+BATCH_LIMIT = 1000
+SLEEP_SECONDS = 0.010
+SLICE_RECORDS = 500  # about 2 ms
+DURATIONS_KEPT = 10_000
+SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+
+Result = TypeVar("Result")
+
+_log = logs.get("mvcc")
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionConfig:
+    batch_limit: int = BATCH_LIMIT
+    sleep_seconds: float = SLEEP_SECONDS
+
+
+class Compactor:
+    """Compactions of one store, in the order they were asked for."""
+
+    def __init__(self, reader: Reader, config: CompactionConfig, compact_revision: int) -> None:
+        self.revision = compact_revision  # nothing before it can be read; -1: never compacted
+        self.hashes = Hashes()
+        self.keys_removed = 0
+        self.pause_seconds: list[float] = []  # of batches, for the metrics; bounded
+        self.total_seconds: list[float] = []
+        self._reader = reader
+        self._config = config
+        self._last: asyncio.Task[None] | None = None
+
+    def schedule(self, revision: int, current: int) -> None:
+        """Accept a compaction and start it. Raises COMPACTED or FUTURE_REVISION with nothing changed."""
+        if revision <= self.revision:
+            raise errors.COMPACTED
+        if revision > current:
+            raise errors.FUTURE_REVISION
+        backend = self._reader.backend
+        whole = backend.get(META_BUCKET, SCHEDULED) == backend.get(META_BUCKET, FINISHED)
+        previous = self.revision
+        self.revision = revision
+        backend.put(META_BUCKET, SCHEDULED, bucket_key(revision_of(revision)))
+        before = self._last
+        self._last = asyncio.get_running_loop().create_task(self._run(before, previous, revision, whole))
+
+    async def finished(self) -> None:
+        """Wait until every compaction accepted so far has removed all it removes (a commit makes that
+        durable).
+        """
+        while self._last is not None and not self._last.done():
+            await asyncio.shield(self._last)
+
+    async def close(self) -> None:
+        """Stop; what is left is done after the next start."""
+        if self._last is not None and not self._last.done():
+            self._last.cancel()
+            await asyncio.gather(self._last, return_exceptions=True)
+
+    async def _run(
+        self, before: asyncio.Task[None] | None, previous: int, revision: int, whole: bool
+    ) -> None:
+        if before is not None and not before.done():
+            await before
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        reader = self._reader
+        await _slices(reader.deletions.settle_upto(revision))
+        while reader.pins.below(revision):
+            await asyncio.sleep(self._config.sleep_seconds)
+        reader.index.membership.forget(bound_of(revision))
+        reader.forget_counts()
+        removed_before = self.keys_removed
+        result = await self._pass(previous, revision)
+        took = loop.time() - began
+        _note(self.total_seconds, took)
+        size, in_use = reader.backend.size_bytes, reader.backend.size_in_use_bytes
+        _log.info(
+            "finished scheduled compaction",
+            {
+                "compact-revision": revision,
+                "took": timedelta(seconds=took),
+                "number-of-keys-compacted": self.keys_removed - removed_before,
+                "hash": result.hash,
+                "current-db-size-bytes": size,
+                "current-db-size": decimal_size(size),
+                "current-db-size-in-use-bytes": in_use,
+                "current-db-size-in-use": decimal_size(in_use),
+            },
+        )
+        if not whole:
+            _log.info("previous compaction was interrupted, skip storing compaction hash value")
+            return
+        _log.info(
+            "storing new hash", {"hash": result.hash, "revision": revision, "compact-revision": previous}
+        )
+        self.hashes.keep(result)
+
+    async def _pass(self, previous: int, revision: int) -> KeyValueHash:
+        """Read, decide and remove, up to `revision`; the hash over what was read."""
+        reader, backend, loop = self._reader, self._reader.backend, asyncio.get_running_loop()
+        everything = previous >= 0 and not await _slices(self._keeps_any(revision))
+        hasher = Hasher(reader, previous, revision, everything)
+        at, end = bucket_key(0), bucket_key(revision_of(revision + 1))
+        left_in_batch = self._config.batch_limit
+        while True:
+            began = loop.time()
+            limit = min(SLICE_RECORDS, left_in_batch)
+            rows = backend.scan(KEY_BUCKET, at, end, limit)
+            hasher.add(rows)
+            for bucket, record in rows:
+                if not reader.index.compact_key(key_of(record), parse_bucket_key(bucket), revision):
+                    backend.delete(KEY_BUCKET, bucket)
+                    self.keys_removed += 1
+            _note(self.pause_seconds, loop.time() - began)
+            if len(rows) < limit:
+                backend.put(META_BUCKET, FINISHED, bucket_key(revision_of(revision)))
+                return hasher.result()
+            at = rows[-1][0] + b"\0"
+            left_in_batch -= limit
+            if left_in_batch:
+                await asyncio.sleep(0)
+            else:
+                left_in_batch = self._config.batch_limit
+                await asyncio.sleep(self._config.sleep_seconds)
+                if backend.full:
+                    await backend.drained()
+
+    def _keeps_any(self, revision: int) -> Job[bool]:
+        """Will anything stay: a key that is alive at `revision`, or a tombstone of just this revision?"""
+        if (yield from any_alive(self._reader, revision)):
+            return True
+        at, end = bucket_key(revision_of(revision)), bucket_key(revision_of(revision + 1))
+        while True:
+            rows = self._reader.backend.scan(KEY_BUCKET, at, end, SLICE_RECORDS)
+            if any(parse_bucket_key(bucket) & TOMBSTONE for bucket, _ in rows):
+                return True
+            if len(rows) < SLICE_RECORDS:
+                return False
+            at = rows[-1][0] + b"\0"
+            yield
+
+
+async def _slices(job: Job[Result]) -> Result:
+    """Run a job here, letting others run between its slices."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        await asyncio.sleep(0)
+
+
+def _note(seconds: list[float], took: float) -> None:
+    """Keep a duration until the metrics fetch it."""
+    if len(seconds) < DURATIONS_KEPT:
+        seconds.append(took)
+
+
+def decimal_size(size: int) -> str:
+    """Bytes as etcd logs them: 512 B, 16 kB, 2.1 MB."""
+    if size < 10:
+        return f"{size} B"
+    scaled, unit = float(size), 0
+    while scaled >= 1000 and unit < len(SIZE_UNITS) - 1:
+        scaled /= 1000
+        unit += 1
+    scaled = int(scaled * 10 + 0.5) / 10
+    return f"{scaled:.1f} {SIZE_UNITS[unit]}" if scaled < 10 else f"{scaled:.0f} {SIZE_UNITS[unit]}"

@@ -1,0 +1,158 @@
+"""Hashes that equal Go etcd's: HashKV over the key history, Hash over the whole database.
+
+HashKV (server/storage/mvcc/hash.go) is CRC-32C over the bucket's name and every stored key and value up to
+a revision, without what a compaction may or may not have removed yet:
+
+* revisions at or before the compacted one count only if they are the latest of their key at the hashed
+  revision (if no key at all is alive there, all of them count: an oddity, kept);
+* a tombstone at exactly the compacted revision does not count, since older versions removed it.
+
+Hash runs over every bucket of one committed state, names included, but for the consistent index, the term
+and the storage version in `meta`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple, Protocol
+
+from pyetcd._native import crc32c
+from pyetcd.mvcc.answer import Job
+from pyetcd.mvcc.deletion import KEY_BUCKET
+from pyetcd.mvcc.reader import Reader
+from pyetcd.mvcc.record import key_of
+from pyetcd.mvcc.revision import (
+    SHIFT,
+    TOMBSTONE,
+    bound_of,
+    bucket_key,
+    main_of,
+    parse_bucket_key,
+    revision_of,
+)
+
+SLICE_RECORDS = 1000
+HASHES_KEPT = 10
+META_BUCKET = b"meta"
+IGNORED = {
+    b"consistent_index",
+    b"term",
+    b"storageVersion",
+}  # keys of `meta` that differ between healthy members
+
+
+class KeyValueHash(NamedTuple):
+    """A HashKV result: the history between `compact_revision` and `revision`."""
+
+    hash: int
+    compact_revision: int
+    revision: int
+
+
+class Hasher:
+    """Feeds stored records, in revision order, into one HashKV."""
+
+    def __init__(self, reader: Reader, compact_revision: int, revision: int, everything: bool) -> None:
+        """`everything`: nothing is to be kept, so nothing is left out."""
+        self._index = reader.index
+        self._compacted = compact_revision
+        self._revision = revision
+        self._everything = everything
+        self._bound = bound_of(revision)
+        self._crc = crc32c(KEY_BUCKET)
+
+    def add(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Records up to the hashed revision, in order (0.3 us each; 2 us at or before the compacted
+        revision).
+        """
+        if rows and main_of(parse_bucket_key(rows[0][0])) <= self._compacted:
+            rows = [row for row in rows if self._counts(*row)]
+        self._crc = crc32c(b"".join(chain.from_iterable(rows)), self._crc)
+
+    def _counts(self, bucket: bytes, record: bytes) -> bool:
+        number = parse_bucket_key(bucket)
+        main = number >> SHIFT
+        if main > self._compacted:
+            return True
+        if main == self._compacted and number & TOMBSTONE:
+            return False
+        return self._everything or self._index.at(key_of(record), self._bound) == number
+
+    def result(self) -> KeyValueHash:
+        return KeyValueHash(self._crc, self._compacted, self._revision)
+
+
+def any_alive(reader: Reader, revision: int) -> Job[bool]:
+    """Does any key exist at `revision`?"""
+    for keys, _ in reader.rows(b"", None, bound_of(revision), 1):
+        if keys:
+            return True
+        yield
+    return False
+
+
+def hash_kv(reader: Reader, compact_revision: int, revision: int) -> Job[KeyValueHash]:
+    """HashKV of all revisions up to `revision`; the caller has checked it against the compacted and the
+    current one.
+    """
+    reader.pins.add(0)  # no compaction may remove anything meanwhile
+    try:
+        yield from reader.deletions.settle_upto(revision)
+        alive = yield from any_alive(reader, revision)
+        hasher = Hasher(reader, compact_revision, revision, everything=not alive)
+        at, end = bucket_key(0), bucket_key(revision_of(max(revision, 0) + 1))
+        while True:
+            rows = reader.backend.scan(KEY_BUCKET, at, end, SLICE_RECORDS)
+            hasher.add(rows)
+            if len(rows) < SLICE_RECORDS:
+                return hasher.result()
+            at = rows[-1][0] + b"\0"
+            yield
+    finally:
+        reader.pins.remove(0)
+
+
+class Hashes:
+    """HashKV results of the last compactions, oldest revision first; what the corruption check compares."""
+
+    def __init__(self) -> None:
+        self._kept: list[KeyValueHash] = []
+
+    def keep(self, result: KeyValueHash) -> None:
+        self._kept = sorted([*self._kept, result], key=lambda kept: kept.revision)[-HASHES_KEPT:]
+
+    def of(self, revision: int) -> KeyValueHash | None:
+        return next((kept for kept in self._kept if kept.revision == revision), None)
+
+    def __iter__(self) -> Iterator[KeyValueHash]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+class Database(Protocol):
+    """A read transaction on one committed state (`storage.backend.Pinned`)."""
+
+    def buckets(self) -> Iterable[bytes]: ...
+    def scan(
+        self, bucket: bytes, start: bytes, end: bytes | None = None, limit: int = 0
+    ) -> list[tuple[bytes, bytes]]: ...
+
+
+def hash_database(database: Database) -> Job[int]:
+    """Hash of everything in the database, as the Maintenance service's Hash gives it."""
+    crc = 0
+    for bucket in sorted(database.buckets()):
+        crc = crc32c(bucket, crc)
+        at = b""
+        while True:
+            rows = database.scan(bucket, at, None, SLICE_RECORDS)
+            counted = [row for row in rows if row[0] not in IGNORED] if bucket == META_BUCKET else rows
+            crc = crc32c(b"".join(chain.from_iterable(counted)), crc)
+            if len(rows) < SLICE_RECORDS:
+                break
+            at = rows[-1][0] + b"\0"
+            yield
+    return crc
