@@ -1,4 +1,4 @@
-"""Our codec writes what Go's writes. A Go program with etcd 3.7.1's own types produced the hexadecimal strings.
+"""Our codec writes what Go's writes. A Go program with etcd 3.7.1's own types made the hexadecimal strings.
 
 Most telling are the proto2 messages: Go writes a field that is set to zero, and logs and peers rely on it.
 """
