@@ -1,0 +1,34 @@
+"""Raft's promises under many random schedules. `RAFT_SCHEDULES` runs more of them than the default."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from raft_sim import World
+
+SCHEDULES = int(os.environ.get("RAFT_SCHEDULES", "200"))
+BATCH = 20
+STEPS = 5000
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, BATCH))
+def test_no_schedule_breaks_a_promise_and_every_cluster_comes_to_rest(first: int) -> None:
+    applied = reads = 0
+    for seed in range(first, first + BATCH):
+        world = World(seed)
+        world.run(STEPS)
+        assert world.settle(), f"seed {seed}: the members never agreed again"
+        applied += len(world.watch.applied)
+        reads += world.reads_served
+    assert applied > BATCH * 20, "the schedules hardly got anything done, so they say nothing"
+    assert reads > BATCH, "hardly a read was served, so they say nothing about reads"
+
+
+def test_a_schedule_has_one_outcome() -> None:
+    outcomes = []
+    for _ in range(2):
+        world = World(4711)
+        world.run(STEPS)
+        outcomes.append((world.watch.leaders, world.watch.applied, [m.state for m in world.members.values()]))
+    assert outcomes[0] == outcomes[1]
