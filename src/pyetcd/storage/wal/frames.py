@@ -29,6 +29,8 @@ LENGTH_MASK: Final = (1 << 56) - 1
 _PADDED: Final = 0x80
 
 read_word = struct.Struct("<Q").unpack_from
+# Word, the first three bytes of a record, a CRC of five bytes and the tag behind it, two bytes of a length.
+read_frame = struct.Struct("<Q3s6sBB").unpack_from
 _write_word = struct.Struct("<Q").pack
 
 # Varints of two bytes by their value, 16,384 of them: MORE with the continuation bit on both bytes, for the
@@ -135,8 +137,7 @@ class Encoder:
     def entries(self, entries: Iterable[EntryLike], parts: list[bytes]) -> int:
         """Append the frames of `entries` to `parts` and return their length in bytes.
 
-        Measured at 300-byte entries: 0.9 us each, a third of it the checksum. Through protobuf objects it
-        was 3.4 us.
+        Measured at 300-byte entries: 1.4 us each; through protobuf objects it was 3.7.
         """
         crc = self.crc
         add = parts.append

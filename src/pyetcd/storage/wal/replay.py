@@ -10,23 +10,33 @@ them), a gap is damage. Entries beyond the hard state's commit are uncommitted; 
 
 from __future__ import annotations
 
+import gc
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic
 
 from pyetcd import logs
 from pyetcd.storage.files import Files
 from pyetcd.storage.wal.errors import WalCorrupt, WalError
-from pyetcd.storage.wal.frames import HardState, Marker
+from pyetcd.storage.wal.frames import HardState, Marker, read_state
 from pyetcd.storage.wal.scan import Contents, E, EntryFactory, check_chain, read_segment
 from pyetcd.storage.wal.segments import Segment
 from pyetcd.storage.wal.tail import SECTOR_BYTES, end_of_data, judge
 
 _log = logs.get("storage")
 
-_OFFSET_BITS = 40
 _COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Where entries from index `first` on lie in one file. A later span hides an earlier one."""
+
+    first: int
+    path: str
+    offsets: array[int]
 
 
 @dataclass(slots=True)
@@ -40,8 +50,7 @@ class Replay(Generic[E]):
     marker: Marker
     entries: list[E]
     cut_at: tuple[str, int] | None  # file and offset of a torn end that was cut off
-    paths: Sequence[str]
-    places: array[int]
+    spans: Sequence[_Span]
 
     @property
     def conf_state(self) -> bytes:
@@ -54,8 +63,10 @@ class Replay(Generic[E]):
 
     def locate(self, index: int) -> tuple[str, int]:
         """File and offset of the record of the entry at `index`, for messages about it."""
-        place = self.places[index - self.marker.index - 1]
-        return self.paths[place >> _OFFSET_BITS], place & ((1 << _OFFSET_BITS) - 1)
+        for span in reversed(self.spans):
+            if span.first <= index < span.first + len(span.offsets):
+                return span.path, span.offsets[index - span.first]
+        raise IndexError(f"no entry {index} in the log")
 
 
 @dataclass(slots=True)
@@ -69,6 +80,21 @@ class Log(Generic[E]):
     last_index: int
 
 
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """No garbage collection meanwhile: entries are made by the hundred thousand and none is garbage. Looking
+    through them again and again took as long as reading the log.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_collector_at_rest()
 def read_log(
     files: Files,
     segments: list[Segment],
@@ -108,21 +134,26 @@ def read_log(
         raise WalCorrupt(first.path, None, why)
     metadata = last.metadata
     assert metadata is not None, "every segment's head was checked"
-    entries, places = _merge(contents, chosen)
-    paths = [each.segment.path for each in contents]
-    replay = Replay(metadata, _state(contents), chosen, entries, None, paths, places)
+    entries, spans = _merge(contents, chosen)
+    replay = Replay(metadata, _state(contents), chosen, entries, None, spans)
     _check_commit(replay, last, durable)
     if torn:
         replay.cut_at = (last.segment.path, last.stop.offset)
         if repair:
             _cut(files, last.segment, descriptor(last.segment), last.stop.offset)
-    highest = max(max((each.indexes[-1] for each in contents if each.indexes), default=0), chosen.index)
-    return Log(replay, [each.segment for each in contents], last.stop.offset, last.last_crc, highest)
+    newest = next((each.last_index for each in reversed(contents) if each.runs), 0)
+    return Log(
+        replay,
+        [each.segment for each in contents],
+        last.stop.offset,
+        last.last_crc,
+        max(newest, chosen.index),
+    )
 
 
 def _check_last(files: Files, last: Contents[E], descriptor: Callable[[Segment], int]) -> bool:
     """Whether the newest segment's end is torn. WalCorrupt where it is damaged."""
-    first_missing = (last.indexes[-1] if last.indexes else max(last.segment.index, 1) - 1) + 1
+    first_missing = (last.last_index or max(last.segment.index, 1) - 1) + 1
     verdict = judge(files, descriptor(last.segment), last.stop, last.last_crc, first_missing)
     if verdict.damage:
         raise WalCorrupt(last.segment.path, last.stop.offset, verdict.damage)
@@ -152,30 +183,30 @@ def _choose(contents: list[Contents[E]], wanted: Marker | None) -> Marker | None
 
 
 def _state(contents: list[Contents[E]]) -> HardState | None:
-    return next((read.state for read in reversed(contents) if read.state is not None), None)
+    last = next((read.state for read in reversed(contents) if read.state is not None), None)
+    return None if last is None else read_state(last)
 
 
-def _merge(contents: list[Contents[E]], marker: Marker) -> tuple[list[E], array[int]]:
-    """The entries behind the marker as they stand in the end, and their places. 0.1 us an entry."""
+def _merge(contents: list[Contents[E]], marker: Marker) -> tuple[list[E], list[_Span]]:
+    """The entries behind the marker as they stand in the end, and where they lie."""
     base = marker.index
     entries: list[E] = []
-    places: array[int] = array("Q")
-    expected = base + 1
-    for number, read in enumerate(contents):
-        in_file = number << _OFFSET_BITS
-        for entry, index, offset in zip(read.entries, read.indexes, read.offsets, strict=True):
-            if index != expected:
-                if index <= base:
-                    continue
-                if index > expected:
-                    text = f"entry {index} where {expected} should be (snapshot index {base})"
-                    raise WalCorrupt(read.segment.path, offset, text)
-                del entries[index - base - 1 :]
-                del places[index - base - 1 :]
-            entries.append(entry)
-            places.append(in_file | offset)
-            expected = index + 1
-    return entries, places
+    spans: list[_Span] = []
+    for read in contents:
+        ends = [position for position, _ in read.runs[1:]] + [len(read.entries)]
+        for (position, index), end in zip(read.runs, ends, strict=False):
+            position += max(base + 1 - index, 0)
+            index = max(index, base + 1)
+            if position >= end:
+                continue
+            expected = base + 1 + len(entries)
+            if index > expected:
+                text = f"entry {index} where {expected} should be (snapshot index {base})"
+                raise WalCorrupt(read.segment.path, read.offsets[position], text)
+            del entries[index - base - 1 :]
+            entries += read.entries[position:end]
+            spans.append(_Span(index, read.segment.path, read.offsets[position:end]))
+    return entries, spans
 
 
 def _check_commit(replay: Replay[E], last: Contents[E], durable: int) -> None:

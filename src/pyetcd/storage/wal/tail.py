@@ -122,7 +122,8 @@ def _why_not_torn(data: bytes, stop: Stop, crc: int, size: int, written_end: int
         return ""
     if missing is None:
         return stop.damage
-    if _one_bit_repairs(record.ljust(length, b"\0"), crc):
+    flipped = _one_bit_repairs(record.ljust(length, b"\0"), crc)
+    if flipped is not None and record[flipped : flipped + 1].strip(b"\0"):
         return f"{stop.damage} (one flipped bit explains it)"
     return ""
 
@@ -157,28 +158,30 @@ def _first_zero_sector(record: bytes, offset: int) -> int | None:
     return None
 
 
-def _one_bit_repairs(record: bytes, crc: int) -> bool:
-    """Whether the record, `crc` being the checksum before it, is whole but for one flipped bit.
+def _one_bit_repairs(record: bytes, crc: int) -> int | None:
+    """Where a bit was flipped in the record, `crc` being the checksum before it, if that is all that is
+    wrong.
 
-    Then it was on disk, and was changed. CRCs are linear: stored and computed checksum differ by what the
+    Then it was on disk, and was changed. (Where the bit should be set and its byte is zero, its sector may be
+    missing as well; the caller looks.) CRCs are linear: stored and computed checksum differ by what the
     flipped bit alone contributes, moved on by the zero bytes behind it; so undo those byte by byte and look
     for it.
     """
     decoded = decode_record(record, 0, len(record)) if len(record) <= _FLIP_TEST_BYTES_MAX else None
     if decoded is None:
-        return False
+        return None
     difference = decoded.crc ^ crc32c(record[decoded.start : decoded.end], crc)
     if difference.bit_count() == 1:
-        return True  # a bit of the checksum itself
+        return 0  # a bit of the checksum itself
     table = _crc_table()
     undo = {entry >> 24: (entry, byte) for byte, entry in enumerate(table)}
     one_bit = {table[1 << bit] for bit in range(8)}
-    for _ in range(decoded.end - decoded.start):
+    for at in range(decoded.end - 1, decoded.start - 1, -1):
         if difference in one_bit:
-            return True
+            return at
         entry, byte = undo[difference >> 24]
         difference = ((difference ^ entry) << 8 | byte) & 0xFFFFFFFF
-    return False
+    return None
 
 
 def _crc_table() -> list[int]:
