@@ -93,6 +93,9 @@ class Files(Protocol):
 
     def file_size(self, path: str) -> int: ...
 
+    def mode(self, path: str) -> int:
+        """The permission bits."""
+
     def listdir(self, path: str) -> list[str]:
         """Names in a directory, sorted."""
 
@@ -224,6 +227,9 @@ class OsFiles:
 
     def file_size(self, path: str) -> int:
         return os.stat(path).st_size
+
+    def mode(self, path: str) -> int:
+        return os.stat(path).st_mode & 0o7777
 
     def listdir(self, path: str) -> list[str]:
         return sorted(os.listdir(path))

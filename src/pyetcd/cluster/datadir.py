@@ -1,0 +1,139 @@
+"""A member's data directory: where things are in it, and whether they can belong together.
+
+    <data-dir>/member/snap/db              the database
+    <data-dir>/member/snap/*.snap, .snap.db  raft snapshots, databases received with them
+    <data-dir>/member/wal/*.wal            the log (elsewhere with --wal-dir)
+
+What belongs together: the log says whose it is and up to where it is needed (its newest snapshot marker); the
+database says up to where it is applied. A log without a database can be replayed only if it reaches back to
+its beginning; a database without its log has lost its identity and whatever was committed last, and is
+refused. etcd would begin a new cluster with the old data then. Nothing is ever removed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyetcd import logs
+from pyetcd.storage import wal
+from pyetcd.storage.files import DIRECTORY_MODE, Files
+
+_log = logs.get("cluster")
+
+
+class DataDirError(Exception):
+    """The directory cannot be used as it is. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """The places of one member. `wal_dir` is set where the log lives elsewhere."""
+
+    path: str
+    wal_dir: str = ""
+
+    @property
+    def member(self) -> str:
+        return f"{self.path}/member"
+
+    @property
+    def snap(self) -> str:
+        return f"{self.path}/member/snap"
+
+    @property
+    def database(self) -> str:
+        return f"{self.path}/member/snap/db"
+
+    @property
+    def wal(self) -> str:
+        return self.wal_dir or f"{self.path}/member/wal"
+
+    def received_database(self, index: int) -> str:
+        """The database that came with a snapshot of `index`."""
+        return f"{self.snap}/{index:016x}.snap.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is there already."""
+
+    has_log: bool
+    has_database: bool
+
+
+def prepare(files: Files, place: DataDir) -> Found:
+    """Make the directories (0700) where they are missing, check that they can be written, and look what is
+    there.
+
+    DataDirError where they cannot be used, or a database has lost its log.
+    """
+    _touch(files, place.path, "data directory")
+    _touch(files, place.member, "member directory")
+    _touch(files, place.snap, "snapshot directory")
+    found = Found(wal.exists(files, place.wal), files.exists(place.database))
+    if found.has_log:
+        _touch(files, place.wal, "WAL directory")
+    elif found.has_database and files.file_size(place.database) > 0:
+        raise DataDirError(
+            f"the database {place.database} is there, but its write-ahead log {place.wal} is missing: refusing "
+            "to start a new cluster with old data. Put the log back, or restore a snapshot into a new directory"
+        )
+    return found
+
+
+def check_database(
+    files: Files, place: DataDir, found: Found, marker_index: int, consistent_index: int
+) -> str | None:
+    """Whether database and log belong together, and what to do about it if they do not.
+
+    `marker_index` is that of the log's newest snapshot marker, `consistent_index` what the database has
+    applied (0 if it is new). Returns None where all is well, or the path of a received database that has to
+    take the place of the present one (rename it to `place.database` and open it again). DataDirError where
+    nothing helps.
+    """
+    fields = {"consistent-index": consistent_index, "snapshot-index": marker_index}
+    if marker_index <= consistent_index:
+        if marker_index:
+            _log.info("Skipping snapshot backend", fields)
+        return None
+    _log.info("Recovering from snapshot backend", fields)
+    received = place.received_database(marker_index)
+    if files.exists(received):
+        return received
+    _log.warn(
+        "failed to find [SNAPSHOT-INDEX].snap.db",
+        {"snapshot-index": marker_index, "snapshot-file-path": received},
+    )
+    missing = "failed to find database snapshot file (snap: snapshot file doesn't exist)"
+    if found.has_database:
+        why = f"{place.database} index {consistent_index} does not match with snapshot (index {marker_index})"
+    else:
+        gone = f"database file ({place.database}) of the backend is missing"
+        why = f"{gone}; the log needs it from {marker_index} on"
+    raise DataDirError(f"{missing}: {why}")
+
+
+def _touch(files: Files, path: str, what: str) -> None:
+    try:
+        if not files.exists(path):
+            files.mkdir(path, parents=True)
+        elif not files.is_dir(path):
+            raise DataDirError(f"cannot access {what}: mkdir {path}: not a directory")
+        elif files.mode(path) != DIRECTORY_MODE:
+            _log.warn("check file permission", {"error": _permission_text(path, files.mode(path))})
+        probe = f"{path}/.touch"
+        files.close(files.open(probe, create=True))
+        files.unlink(probe)
+    except OSError as error:
+        text = (error.strerror or str(error)).lower()
+        raise DataDirError(f"cannot access {what}: {path}: {text}") from None
+
+
+def _permission_text(path: str, mode: int) -> str:
+    shown = "d" + "".join(
+        letter if mode >> 8 - place & 1 else "-" for place, letter in enumerate("rwxrwxrwx")
+    )
+    return (
+        f'directory "{path}" exist, but the permission is "{shown}". The recommended permission is '
+        '"-rwx------" to prevent possible unprivileged access to the data'
+    )
