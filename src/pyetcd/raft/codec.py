@@ -1,9 +1,9 @@
 """Messages, entries and membership changes as bytes: etcd's `raftpb`.
 
 Whole messages go through the generated `raft_pb2`. Entries are the bulk of them and are written by hand: an
-entry is a short head and its data, so the data is never copied but for the one join at the end (0.9 us an
-entry where the generated classes took 2.4 us). What is written is what etcd writes, presence included: term
-and index always, type and data where they say something.
+entry is a short head and its data, so the data is never copied but for the one join at the end (0.5 us an
+entry of 300 bytes, where the generated classes took 1.6 us). Reading takes 1.7 us an entry. What is written
+is what etcd writes, presence included: term and index always, type and data where they say something.
 
 Bytes from outside raise `InvalidMessage`, whatever they are.
 """
@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtobufMessage
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from pyetcd.proto import raft_pb2 as pb
 from pyetcd.raft.changes import (
@@ -38,7 +39,6 @@ from pyetcd.raft.types import (
 )
 
 _P = TypeVar("_P", bound=ProtobufMessage)
-_ENTRY_TYPES = len(EntryType)
 _MESSAGE_ENTRIES = b"\x3a"  # field 7 of Message, length-delimited
 
 
@@ -74,10 +74,7 @@ def decode_entry(data: bytes) -> Entry:
 
 
 def _entry(parsed: pb.Entry) -> Entry:
-    type = parsed.Type
-    if not 0 <= type < _ENTRY_TYPES:
-        raise InvalidMessage(f"unknown entry type {type}")
-    return Entry(parsed.Term, parsed.Index, type, parsed.Data)
+    return Entry(parsed.Term, parsed.Index, parsed.Type, parsed.Data)
 
 
 # Messages
@@ -116,12 +113,10 @@ def encode_message_parts(message: Message) -> list[bytes]:
 def decode_message(data: bytes) -> Message:
     """Raises InvalidMessage."""
     parsed = _parse(pb.Message(), data)
-    try:
-        type = MessageType(parsed.type)
-    except ValueError:
-        raise InvalidMessage(f"unknown message type {parsed.type}") from None
+    if not parsed.HasField("type"):  # a type we do not know is kept aside, as if there were none
+        raise InvalidMessage("unknown message type")
     return Message(
-        type,
+        MessageType(parsed.type),
         to=parsed.to,
         from_=getattr(parsed, "from"),
         term=parsed.term,
@@ -228,17 +223,27 @@ def encode_conf_change(change: AnyConfChange | None) -> tuple[EntryType, bytes]:
 
 def conf_change_of(entry: Entry) -> AnyConfChange:
     """The change that `entry` proposes. InvalidMessage for damaged data or an entry of another type."""
-    try:
-        if entry.type == EntryType.EntryConfChange:
-            v1 = _parse(pb.ConfChange(), entry.data)
-            return ConfChange(ConfChangeType(v1.type), v1.node_id, v1.context, v1.id)
-        if entry.type == EntryType.EntryConfChangeV2:
-            v2 = _parse(pb.ConfChangeV2(), entry.data)
-            changes = tuple(ConfChangeSingle(ConfChangeType(c.type), c.node_id) for c in v2.changes)
-            return ConfChangeV2(Transition(v2.transition), changes, v2.context)
-    except ValueError as error:
-        raise InvalidMessage(f"unknown kind of membership change: {error}") from None
+    if entry.type == EntryType.EntryConfChange:
+        v1 = _parse(pb.ConfChange(), entry.data)
+        _refuse_unknown(v1, pb.ConfChange.TYPE_FIELD_NUMBER)
+        return ConfChange(ConfChangeType(v1.type), v1.node_id, v1.context, v1.id)
+    if entry.type == EntryType.EntryConfChangeV2:
+        v2 = _parse(pb.ConfChangeV2(), entry.data)
+        _refuse_unknown(v2, pb.ConfChangeV2.TRANSITION_FIELD_NUMBER)
+        for single in v2.changes:
+            _refuse_unknown(single, pb.ConfChangeSingle.TYPE_FIELD_NUMBER)
+        changes = tuple(ConfChangeSingle(ConfChangeType(c.type), c.node_id) for c in v2.changes)
+        return ConfChangeV2(Transition(v2.transition), changes, v2.context)
     raise InvalidMessage(f"entry {entry.index} is no membership change")
+
+
+def _refuse_unknown(parsed: ProtobufMessage, enum_field: int) -> None:
+    """An enum's unknown value is kept aside by protobuf and reads as the first known one: here, adding a
+    voter.
+    """
+    unknown = UnknownFieldSet(parsed)
+    if any(unknown[i].field_number == enum_field for i in range(len(unknown))):
+        raise InvalidMessage("unknown kind of membership change")
 
 
 def _parse(into: _P, data: bytes) -> _P:

@@ -58,8 +58,10 @@ class RaftLog:
         return self.storage.first_index()
 
     def last_index(self) -> int:
-        last = self.unstable.last_index()
-        return last if last is not None else self.storage.last_index()
+        unstable = self.unstable
+        if unstable.entries:  # asked seven times a batch
+            return unstable.offset + len(unstable.entries) - 1
+        return unstable.snapshot.index if unstable.snapshot is not None else self.storage.last_index()
 
     def term(self, index: int) -> int:
         """The term of an entry from first_index() - 1 to last_index(). Raises Compacted or Unavailable."""
@@ -240,7 +242,8 @@ class RaftLog:
 
     def max_appliable(self, allow_unstable: bool) -> int:
         """How far entries may be applied: what is committed, and on our own disk unless `allow_unstable`."""
-        return self.committed if allow_unstable else min(self.committed, self.unstable.offset - 1)
+        stable = self.unstable.offset - 1
+        return self.committed if allow_unstable or self.committed < stable else stable
 
     def has_next_committed(self, allow_unstable: bool) -> bool:
         """A snapshot comes first, and nothing beside it."""
@@ -252,11 +255,12 @@ class RaftLog:
 
     def next_committed(self, allow_unstable: bool) -> list[Entry]:
         """Entries to apply now, as many as the bound on unapplied bytes allows."""
-        if not self.has_next_committed(allow_unstable):
+        last = self.max_appliable(allow_unstable)
+        if self.applying >= last or self._paused or self.unstable.snapshot is not None:
             return []
         room = self.max_applying_bytes - self._applying_size
         try:
-            return self.slice(self.applying + 1, self.max_appliable(allow_unstable) + 1, room)
+            return self.slice(self.applying + 1, last + 1, room)
         except StorageError as error:
             raise InvariantBroken(f"unexpected error when getting unapplied entries ({error})") from error
 

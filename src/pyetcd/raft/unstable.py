@@ -29,12 +29,6 @@ class Unstable:
 
     # What is here
 
-    def last_index(self) -> int | None:
-        """Index of the last entry, or of the snapshot; None if neither is here."""
-        if self.entries:
-            return self.offset + len(self.entries) - 1
-        return self.snapshot.index if self.snapshot is not None else None
-
     def term(self, index: int) -> int | None:
         """The term at `index`, or None if it is not here."""
         position = index - self.offset
