@@ -49,8 +49,16 @@ def finish(job: Generator[None, None, Result]) -> Result:
 
 
 def started(job: Generator[None, None, Result]) -> Generator[None, None, Result]:
-    """Run a job to its first yield, so that what it holds (a pin) is held from now on and given back by
-    `close()`.
+    """Run a job to its first yield: what it holds (a pin) is held from now on, and given back by `close()`.
     """
-    next(job)
+    try:
+        next(job)
+    except StopIteration as stop:
+        return ended(stop.value)
     return job
+
+
+def ended(result: Result) -> Generator[None, None, Result]:
+    """A job that has its result already."""
+    return result
+    yield

@@ -51,8 +51,7 @@ class CompactionConfig:
 class Compactor:
     """Compactions of one store, in the order they were asked for."""
 
-    def __init__(self, reader: Reader, config: CompactionConfig, compact_revision: int) -> None:
-        self.revision = compact_revision  # nothing before it can be read; -1: never compacted
+    def __init__(self, reader: Reader, config: CompactionConfig) -> None:
         self.hashes = Hashes()
         self.keys_removed = 0
         self.pause_seconds: list[float] = []  # of batches, for the metrics; bounded
@@ -63,14 +62,14 @@ class Compactor:
 
     def schedule(self, revision: int, current: int) -> None:
         """Accept a compaction and start it. Raises COMPACTED or FUTURE_REVISION with nothing changed."""
-        if revision <= self.revision:
+        previous = self._reader.compact_revision
+        if revision <= previous:
             raise errors.COMPACTED
         if revision > current:
             raise errors.FUTURE_REVISION
         backend = self._reader.backend
         whole = backend.get(META_BUCKET, SCHEDULED) == backend.get(META_BUCKET, FINISHED)
-        previous = self.revision
-        self.revision = revision
+        self._reader.compact_revision = revision
         backend.put(META_BUCKET, SCHEDULED, bucket_key(revision_of(revision)))
         before = self._last
         self._last = asyncio.get_running_loop().create_task(self._run(before, previous, revision, whole))

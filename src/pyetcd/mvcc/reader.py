@@ -56,11 +56,19 @@ class Pins:
 class Reader:
     """Reads of one store."""
 
-    def __init__(self, index: KeyIndex, deletions: Deletions, backend: Backend, cache: RecordCache) -> None:
+    def __init__(
+        self,
+        index: KeyIndex,
+        deletions: Deletions,
+        backend: Backend,
+        cache: RecordCache,
+        compact_revision: int,
+    ) -> None:
         self.index = index
         self.deletions = deletions
         self.backend = backend
         self.cache = cache
+        self.compact_revision = compact_revision  # nothing before it can be read; -1: never compacted
         self.pins = Pins()
         self._counts: dict[tuple[int, bytes, bytes | None], int] = {}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyetcd.mvcc.answer import Answer, Applied, Job, Work, finish, started
+from pyetcd.mvcc.answer import Answer, Applied, Job, Work, ended, finish, started
 from pyetcd.mvcc.change import UNKNOWN, Change, OnBulk, OnChange
 from pyetcd.mvcc.compaction import CompactionConfig, Compactor
 from pyetcd.mvcc.deletion import Deletions
@@ -57,13 +57,12 @@ class Store:
         self._cache = cache
         self._leases = leases
         self._deletions = Deletions(index, backend, leases, background)
-        self._reader = Reader(index, self._deletions, backend, cache)
+        compacted = -1 if restored is None else restored.compact_revision
+        self._reader = Reader(index, self._deletions, backend, cache, compacted)
         self._writer = Writer(index, self._reader, self._deletions, backend, leases, revision)
         self._ranges = Ranges(self._reader)
         self._transactions = Transactions(self._writer, self._reader, self._ranges, leases)
-        self._compactor = Compactor(
-            self._reader, compaction, -1 if restored is None else restored.compact_revision
-        )
+        self._compactor = Compactor(self._reader, compaction)
         self._scheduled = 0 if restored is None else restored.scheduled
         self._index = index
         self._ranges_run = 0
@@ -78,11 +77,12 @@ class Store:
     @property
     def compact_revision(self) -> int:
         """Nothing before it can be read; -1 as long as nothing was compacted."""
-        return self._compactor.revision
+        return self._reader.compact_revision
 
     @property
     def settled_revision(self) -> int:
-        """Up to here every change is in the backend; behind it a large deletion is still being written out."""
+        """Up to here every change is in the backend; behind it a large deletion is still being written out.
+        """
         pending = self._deletions.pending
         return pending[0].main - 1 if pending else self._writer.revision
 
@@ -99,7 +99,7 @@ class Store:
             return self.get(request.key)
         self._ranges_run += 1
         current = self._writer.revision
-        bound = bound_of(resolve(request.revision, current, self._compactor.revision))
+        bound = bound_of(resolve(request.revision, current, self._reader.compact_revision))
         return as_answer(current, self._ranges.body(request, bound))
 
     def get(self, key: bytes) -> Answer:
@@ -115,20 +115,17 @@ class Store:
 
     def range_stream(self, request: RangeRequest, max_request_bytes: int) -> Stream:
         """Answer a checked RangeRequest in messages. Raises when it is first asked for one, or later."""
-        compactor = self._compactor
-        return range_stream(
-            self._reader, request, self._writer.revision, lambda: compactor.revision, max_request_bytes
-        )
+        return range_stream(self._reader, request, self._writer.revision, max_request_bytes)
 
     def txn_read(self, request: TxnRequest) -> Work:
         """Answer a read-only transaction (`checks.is_read_only`)."""
-        return self._transactions.read(request, self._compactor.revision)
+        return self._transactions.read(request)
 
     def record_at(self, key: bytes, revision: int) -> bytes | None:
         """The record of `key` as of main revision `revision`; None when it did not exist or that is
         compacted.
         """
-        if revision < self._compactor.revision:
+        if revision < self._reader.compact_revision:
             return None
         return self._reader.record_at(key, bound_of(revision))
 
@@ -137,7 +134,7 @@ class Store:
         compacted.
         """
         before = change.revision - 1
-        if not change.previous or before < self._compactor.revision:
+        if not change.previous or before < self._reader.compact_revision:
             return None
         if change.previous == UNKNOWN:
             return self._reader.record_at(change.key, bound_of(before))
@@ -185,7 +182,7 @@ class Store:
 
     def txn(self, request: TxnRequest) -> Applied:
         """Apply a transaction. Raises EtcdError with nothing changed."""
-        return self._transactions.write(request, self._compactor.revision)
+        return self._transactions.write(request)
 
     # Compaction and hashes
 
@@ -209,8 +206,8 @@ class Store:
         """HashKV up to `revision`, 0: the current one. Raises COMPACTED or FUTURE_REVISION."""
         kept = self.hashes.of(revision)
         if kept is not None:
-            return _ready(kept)
-        current, compacted = self._writer.revision, self._compactor.revision
+            return ended(kept)
+        current, compacted = self._writer.revision, self._reader.compact_revision
         if 0 < revision < compacted:
             raise errors.COMPACTED
         if revision > current:
@@ -233,8 +230,3 @@ class Store:
 def _has_options(request: RangeRequest) -> bool:
     """Does a request for one key ask for more than its latest state?"""
     return request.keys_only or request.count_only or has_filters(request)
-
-
-def _ready(result: KeyValueHash) -> Job[KeyValueHash]:
-    yield
-    return result

@@ -11,7 +11,7 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import NamedTuple, TypeAlias
 
 from pyetcd.mvcc.ranges import MAX_INT64, VALUE, Parts, resolve, upper_end
@@ -37,19 +37,17 @@ Stream: TypeAlias = Generator[StreamMessage | None, None, None]
 """Yields a message when it is complete, and None between slices."""
 
 
-def range_stream(
-    reader: Reader, request: RangeRequest, current: int, compacted: Callable[[], int], target_bytes: int
-) -> Stream:
+def range_stream(reader: Reader, request: RangeRequest, current: int, target_bytes: int) -> Stream:
     """Answer `request` at its revision, or at `current`. `target_bytes`: the request size limit.
 
     Raises COMPACTED or FUTURE_REVISION, at the start or when a compaction comes in between.
     """
-    revision = resolve(request.revision, current, compacted())
+    revision = resolve(request.revision, current, reader.compact_revision)
     bound = bound_of(revision)
     start, end = request.key, _end_of(request)
     if request.count_only:
         counting = reader.count(start, end, bound)
-        count = yield from _unpinned(counting, revision, compacted)
+        count = yield from _unpinned(counting, revision, reader)
         parts = [b"\x20" + varint(count)] if count else []
         yield StreamMessage(current, parts, sum(map(len, parts)))
         return
@@ -59,7 +57,7 @@ def range_stream(
     rows = _Rows(reader, start, end, bound, total_limit + 1)
     while True:
         while rows.slice_is_needed(limit):
-            if revision < compacted():
+            if revision < reader.compact_revision:
                 raise errors.COMPACTED
             rows.read_slice()
             if len(rows.revisions) > SLICE_KEYS:
@@ -70,7 +68,7 @@ def range_stream(
         for at in range(0, len(revisions), SLICE_KEYS):
             if at:
                 yield None
-            if revision < compacted():
+            if revision < reader.compact_revision:
                 raise errors.COMPACTED
             records = reader.records(revisions[at : at + SLICE_KEYS])
             if request.keys_only:
@@ -83,7 +81,7 @@ def range_stream(
             if more:
                 parts.append(MORE)
                 rest = reader.count(last_key + b"\0", end, bound)
-                count += yield from _unpinned(rest, revision, compacted)
+                count += yield from _unpinned(rest, revision, reader)
             if count:
                 parts.append(b"\x20" + varint(count))
             yield StreamMessage(current, parts, sum(map(len, parts)))
@@ -127,9 +125,7 @@ def _end_of(request: RangeRequest) -> bytes | None:
     return upper_end(request.range_end) if request.range_end else request.key + b"\0"
 
 
-def _unpinned(
-    job: Generator[None, None, int], revision: int, compacted: Callable[[], int]
-) -> Generator[None, None, int]:
+def _unpinned(job: Generator[None, None, int], revision: int, reader: Reader) -> Generator[None, None, int]:
     """Run a count that a compaction may overtake."""
     while True:
         try:
@@ -138,7 +134,7 @@ def _unpinned(
             count: int = stop.value
             return count
         yield None
-        if revision < compacted():
+        if revision < reader.compact_revision:
             raise errors.COMPACTED
 
 

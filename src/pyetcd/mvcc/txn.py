@@ -82,34 +82,32 @@ class Transactions:
         self.transactions = 0  # those of more than one operation, as etcd counts them
         self.range_operations = 0
 
-    def write(self, request: TxnRequest, compacted: int) -> Applied:
+    def write(self, request: TxnRequest) -> Applied:
         """Apply a transaction. Raises EtcdError with nothing changed."""
-        steps = self._write_steps(request, compacted)
+        steps = self._write_steps(request)
         applied = _at_once(steps)
         return Unfinished(steps) if applied is None else applied
 
-    def _write_steps(
-        self, request: TxnRequest, compacted: int
-    ) -> Generator[None, None, Answer | Job[Answer]]:
+    def _write_steps(self, request: TxnRequest) -> Generator[None, None, Answer | Job[Answer]]:
         path = yield from self._path(request, self._writer.bound)
-        self._check(path, compacted, [])
-        pieces = self._execute(path, compacted, None)
+        self._check(path, [])
+        pieces = self._execute(path, None)
         self._writer.end()
         return _answer(self._writer.revision, pieces)
 
-    def read(self, request: TxnRequest, compacted: int) -> Work:
+    def read(self, request: TxnRequest) -> Work:
         """Answer a read-only transaction, all of it at the current revision."""
-        job = self._read_steps(request, compacted)
+        job = self._read_steps(request)
         answer = _at_once(job)
         return job if answer is None else answer
 
-    def _read_steps(self, request: TxnRequest, compacted: int) -> Job[Answer]:
+    def _read_steps(self, request: TxnRequest) -> Job[Answer]:
         revision = self._writer.revision
         self._reader.pins.add(revision)
         try:
             path = yield from self._path(request, bound_of(revision))
-            self._check(path, compacted, [])
-            work = _answer(revision, self._execute(path, compacted, revision))
+            self._check(path, [])
+            work = _answer(revision, self._execute(path, revision))
             return work if isinstance(work, Answer) else (yield from work)
         finally:
             self._reader.pins.remove(revision)
@@ -153,7 +151,7 @@ class Transactions:
 
     # Check
 
-    def _check(self, path: Path, compacted: int, deleted: list[DeleteRangeRequest]) -> None:
+    def _check(self, path: Path, deleted: list[DeleteRangeRequest]) -> None:
         """Raise what executing `path` would fail with. `deleted`: the deletions that come before it."""
         nested = iter(path.nested)
         for operation in path.operations:
@@ -163,19 +161,19 @@ class Transactions:
                 if deleted and _needs_previous(operation.request_put):
                     _check_not_deleted(operation.request_put.key, deleted)
             elif kind == "request_range":
-                self._check_revision(operation.request_range.revision, compacted)
+                self._check_revision(operation.request_range.revision)
             elif kind == "request_delete_range":
                 deleted.append(operation.request_delete_range)
             elif kind == "request_txn":
-                self._check(next(nested), compacted, deleted)
+                self._check(next(nested), deleted)
             else:
                 raise errors.KEY_NOT_FOUND
 
-    def _check_revision(self, revision: int, compacted: int) -> None:
+    def _check_revision(self, revision: int) -> None:
         """Not `resolve`: within a transaction a negative revision counts as compacted once anything is."""
         if revision > self._writer.revision:
             raise errors.FUTURE_REVISION
-        if revision and revision < compacted:
+        if revision and revision < self._reader.compact_revision:
             raise errors.COMPACTED
 
     def check_put(self, request: PutRequest) -> None:
@@ -193,7 +191,7 @@ class Transactions:
 
     # Execute
 
-    def _execute(self, path: Path, compacted: int, read_at: int | None) -> Pieces:
+    def _execute(self, path: Path, read_at: int | None) -> Pieces:
         """`read_at`: the revision of a read-only transaction; None for one that may write."""
         pieces = Pieces(path.succeeded)
         nested = iter(path.nested)
@@ -205,25 +203,23 @@ class Transactions:
             if kind == "request_put":
                 tag, body = PUT_TAG, self.put_body(operation.request_put)
             elif kind == "request_range":
-                tag, body = RANGE_TAG, self._range_body(operation.request_range, compacted, read_at)
+                tag, body = RANGE_TAG, self._range_body(operation.request_range, read_at)
             elif kind == "request_delete_range":
                 tag, body = DELETE_TAG, self.delete_body(operation.request_delete_range)
             else:
-                pieces.pieces.append(
-                    Piece(TXN_TAG, EMPTY_HEADER, self._execute(next(nested), compacted, read_at))
-                )
+                pieces.pieces.append(Piece(TXN_TAG, EMPTY_HEADER, self._execute(next(nested), read_at)))
                 continue
             revision = self._writer.seen_revision if read_at is None else read_at
             pieces.pieces.append(Piece(tag, _header(revision), body))
         return pieces
 
-    def _range_body(self, request: RangeRequest, compacted: int, read_at: int | None) -> Body:
+    def _range_body(self, request: RangeRequest, read_at: int | None) -> Body:
         self.range_operations += 1
         if read_at is None:
             seen, bound = self._writer.seen_revision, self._writer.bound
         else:
             seen, bound = read_at, bound_of(read_at)
-        revision = resolve(request.revision, seen, compacted)
+        revision = resolve(request.revision, seen, self._reader.compact_revision)
         return self._ranges.body(request, bound if revision == seen else bound_of(revision))
 
     def put_body(self, request: PutRequest) -> Parts:
