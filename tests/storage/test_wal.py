@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -254,6 +255,16 @@ def test_a_creation_that_did_not_finish_is_started_again(directory: str) -> None
     create(directory).close()
     assert not leftover.exists()
     reopen(directory)[0].close()
+
+
+def test_files_made_ready_in_vain_are_removed_at_start(directory: str) -> None:
+    create(directory).close()
+    for name in ("0.tmp", "ready-1.tmp"):
+        (Path(directory) / name).write_bytes(b"records of a cut that was not finished")
+    wal, _ = reopen(directory)
+    assert sorted(os.listdir(directory)) == ["0000000000000000-0000000000000000.wal", "ready-0.tmp"]
+    assert not (Path(directory) / "ready-0.tmp").read_bytes().strip(b"\0")
+    wal.close()
 
 
 def test_a_missing_log_is_named(directory: str) -> None:

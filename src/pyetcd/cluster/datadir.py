@@ -75,8 +75,8 @@ def prepare(files: Files, place: DataDir) -> Found:
         _touch(files, place.wal, "WAL directory")
     elif found.has_database and files.file_size(place.database) > 0:
         raise DataDirError(
-            f"the database {place.database} is there, but its write-ahead log {place.wal} is missing: refusing "
-            "to start a new cluster with old data. Put the log back, or restore a snapshot into a new directory"
+            f"the database {place.database} is there, but its write-ahead log {place.wal} is missing: "
+            "refusing to start a new cluster with old data. Put the log back, or restore a snapshot elsewhere"
         )
     return found
 

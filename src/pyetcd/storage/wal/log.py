@@ -5,10 +5,10 @@ and syncs them in order; what a sequence number stands for is durable once `comp
 failed write or sync is final: `completed()` raises its OSError from then on, and nothing queued after it
 happens.
 
-A full segment is followed by the next one without a pause. The next file lies ready, reserved, as `0.tmp`;
-the cut queues its head and everything later to that file, and only once the head is on disk is it given its
-name (in the executor, since renaming syncs the directory). Until the name is durable, `completed()` does
-not move past the cut: a crash in between loses only what nobody was told.
+A full segment is followed by the next one without a pause. The next file lies ready, reserved, as
+`ready-0.tmp`; the cut queues its head and everything later to that file, and only once the head is on disk
+is it given its name (in the executor, since renaming syncs the directory). Until the name is durable,
+`completed()` does not move past the cut: a crash in between loses only what nobody was told.
 """
 
 from __future__ import annotations
@@ -205,6 +205,9 @@ class Wal:
         return wal, log.replay
 
     def _resume(self, log: Log[E]) -> None:
+        for name in self._files.listdir(self._directory):
+            if name in seg.LEFTOVER_NAMES:
+                self._files.unlink(f"{self._directory}/{name}")
         self._encoder = Encoder(log.crc)
         self._offset = log.end
         self._last_index = log.last_index
@@ -303,7 +306,7 @@ class Wal:
         _log.info("created a new WAL segment", {"path": cut.new.path})
 
     def _prepare_next(self) -> None:
-        path = f"{self._directory}/{self._tmp_count % 2}.tmp"
+        path = f"{self._directory}/{seg.READY_NAMES[self._tmp_count % 2]}"
         self._tmp_count += 1
         size = self._segment_bytes
         self._next = self._run(lambda: (path, seg.make_segment_file(self._files, path, size)))

@@ -1,7 +1,7 @@
 """The files of a write-ahead log: their names, their order, their locks.
 
 A segment is named `<sequence>-<index>.wal`, both as 16 hexadecimal digits: sequence numbers rise by one,
-and `index` is that of the first raft entry that may be in it. A directory may also hold `0.tmp` or `1.tmp`,
+and `index` is that of the first raft entry that may be in it. A directory may also hold `ready-*.tmp`,
 segments made ready before they are needed, and `.broken` copies of segments whose torn end was cut off.
 """
 
@@ -18,6 +18,10 @@ from pyetcd.storage.wal.errors import WalCorrupt, WalError, WalLocked, WalMissin
 _log = logs.get("storage")
 
 SEGMENT_BYTES = 64 * 1000 * 1000
+# Files made ready under other names than etcd's 0.tmp and 1.tmp: it would take one up without emptying it,
+# and an unfinished cut of ours may have left records in there.
+READY_NAMES = ("ready-0.tmp", "ready-1.tmp")
+LEFTOVER_NAMES = (*READY_NAMES, "0.tmp", "1.tmp")
 _NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 
 
