@@ -6,8 +6,8 @@ from files back to state, `log` the log itself.
 
 from pyetcd.storage.wal.errors import WalCorrupt, WalError, WalLocked, WalMissing
 from pyetcd.storage.wal.frames import EntryLike, HardState, HardStateLike, Marker
-from pyetcd.storage.wal.log import AppenderLike, LogEntry, Wal, read_only
-from pyetcd.storage.wal.replay import Replay
+from pyetcd.storage.wal.log import AppenderLike, LogEntry, Wal
+from pyetcd.storage.wal.replay import Replay, read_only
 from pyetcd.storage.wal.segments import SEGMENT_BYTES, exists
 
 __all__ = [

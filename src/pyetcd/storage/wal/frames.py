@@ -12,7 +12,7 @@ value in each segment's leading CRC record. Layout after etcd's server/storage/w
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -295,7 +295,3 @@ def read_marker(data: bytes) -> Marker:
     if not found.keys() >= {1, 2}:
         raise ValueError("not a snapshot marker")
     return Marker(number(found, 1), number(found, 2), blob(found, 3))
-
-
-def parts_size(parts: Sequence[bytes]) -> int:
-    return sum(map(len, parts))

@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar
 from pyetcd import logs
 from pyetcd.storage.files import Files
 from pyetcd.storage.wal import segments as seg
-from pyetcd.storage.wal.errors import WalError, WalLocked
+from pyetcd.storage.wal.errors import WalLocked
 from pyetcd.storage.wal.frames import (
     SNAPSHOT,
     STATE,
@@ -131,7 +131,7 @@ class Wal:
         if seg.exists(files, directory):
             raise FileExistsError(f"wal: {directory} holds a log already")
         tmp = directory + ".tmp"
-        _remove_leftovers(files, tmp)
+        seg.remove_leftovers(files, tmp)
         files.mkdir(tmp)
         name = seg.segment_name(0, 0)
         fd = seg.make_segment_file(files, f"{tmp}/{name}", segment_bytes)
@@ -140,9 +140,9 @@ class Wal:
         files.pwrite(fd, head, 0)
         files.fsync(fd)
         files.fsync_dir(tmp)
-        _remove_leftovers(files, directory)
+        seg.remove_leftovers(files, directory)
         files.rename(tmp, directory)
-        files.fsync_dir(_parent(directory))
+        files.fsync_dir(directory.rpartition("/")[0] or ".")
         wal = cls(
             files,
             directory,
@@ -185,10 +185,10 @@ class Wal:
         segments = seg.list_segments(files, directory)
         seg.check_order(segments)
         try:
-            log = read_log(files, segments, _locker(files), entry, marker, durable, repair=True)
+            log = read_log(files, segments, seg.locker(files), entry, marker, durable, repair=True)
         except BaseException:
             for segment in segments:
-                _close(files, segment)
+                seg.close(files, segment)
             raise
         wal = cls(
             files,
@@ -346,7 +346,7 @@ class Wal:
         if self._cut is not None:
             first_kept = min(first_kept, last - 1)  # its end is still to be written
         for segment in held[: max(first_kept, 0)]:
-            _close(self._files, segment)
+            seg.close(self._files, segment)
         self._segments = held[max(first_kept, 0) :]
 
     def purge(self, keep: int) -> list[str]:
@@ -365,7 +365,7 @@ class Wal:
                 _log.warn("failed to lock file", {"path": segment.path, "error": error})
                 break
             self._files.unlink(segment.path)
-            _close(self._files, segment)
+            seg.close(self._files, segment)
             _log.info("purged", {"path": segment.path})
             gone.append(segment.path)
         return gone
@@ -381,7 +381,7 @@ class Wal:
         finally:
             self._close_next()
             for segment in self._segments:
-                _close(self._files, segment)
+                seg.close(self._files, segment)
 
     def _close_next(self) -> None:
         upcoming, self._next = self._next, None
@@ -390,57 +390,3 @@ class Wal:
         path, fd = upcoming.result()
         self._files.unlink(path)
         self._files.close(fd)
-
-
-def read_only(
-    files: Files, directory: str, marker: Marker | None = None, *, entry: EntryFactory[E]
-) -> Replay[E]:
-    """Read a log that somebody else may be writing: no locks, nothing repaired, a torn end left out."""
-    segments = seg.list_segments(files, directory)
-    seg.check_order(segments)
-
-    def descriptor(segment: Segment) -> int:
-        if segment.fd < 0:
-            segment.fd = files.open(segment.path)
-        return segment.fd
-
-    try:
-        return read_log(files, segments, descriptor, entry, marker, 0, repair=False).replay
-    finally:
-        for segment in segments:
-            _close(files, segment)
-
-
-def _locker(files: Files) -> Callable[[Segment], int]:
-    def descriptor(segment: Segment) -> int:
-        if segment.fd < 0:
-            seg.open_locked(files, segment)
-        return segment.fd
-
-    return descriptor
-
-
-def _close(files: Files, segment: Segment) -> None:
-    if segment.fd >= 0:
-        files.close(segment.fd)
-        segment.fd = -1
-
-
-def _remove_leftovers(files: Files, directory: str) -> None:
-    """Remove what a creation that did not finish left in a directory, and the directory. Anything else
-    there stays, and is a WalError.
-    """
-    if not files.exists(directory):
-        return
-    if not files.is_dir(directory):
-        raise WalError(f"wal: {directory} is not a directory")
-    inside_tmp = directory.endswith(".tmp")
-    for name in files.listdir(directory):
-        if not inside_tmp and not name.endswith(".tmp"):
-            raise WalError(f"wal: {directory} holds no log, but {name}: not overwritten")
-        files.unlink(f"{directory}/{name}")
-    files.rmdir(directory)
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "."

@@ -22,7 +22,7 @@ from pyetcd.storage.files import Files
 from pyetcd.storage.wal.errors import WalCorrupt, WalError
 from pyetcd.storage.wal.frames import HardState, Marker, read_state
 from pyetcd.storage.wal.scan import Contents, E, EntryFactory, check_chain, read_segment
-from pyetcd.storage.wal.segments import Segment
+from pyetcd.storage.wal.segments import Segment, check_order, close, list_segments
 from pyetcd.storage.wal.tail import SECTOR_BYTES, end_of_data, judge
 
 _log = logs.get("storage")
@@ -241,3 +241,22 @@ def _cut(files: Files, segment: Segment, fd: int, offset: int) -> None:
     files.fsync(fd)
     files.fsync_dir(segment.path.rpartition("/")[0])
     _log.info("repaired", {"path": segment.path, "broken-path": broken})
+
+
+def read_only(
+    files: Files, directory: str, marker: Marker | None = None, *, entry: EntryFactory[E]
+) -> Replay[E]:
+    """Read a log that somebody else may be writing: no locks, nothing repaired, a torn end left out."""
+    segments = list_segments(files, directory)
+    check_order(segments)
+
+    def descriptor(segment: Segment) -> int:
+        if segment.fd < 0:
+            segment.fd = files.open(segment.path)
+        return segment.fd
+
+    try:
+        return read_log(files, segments, descriptor, entry, marker, 0, repair=False).replay
+    finally:
+        for segment in segments:
+            close(files, segment)

@@ -8,6 +8,7 @@ segments made ready before they are needed, and `.broken` copies of segments who
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -102,3 +103,37 @@ def make_segment_file(files: Files, path: str, length: int) -> int:
         files.close(fd)
         raise
     return fd
+
+
+def close(files: Files, segment: Segment) -> None:
+    """Close a segment, which gives its lock back."""
+    if segment.fd >= 0:
+        files.close(segment.fd)
+        segment.fd = -1
+
+
+def locker(files: Files) -> Callable[[Segment], int]:
+    """Opens a segment for writing, once, and hands out its descriptor."""
+
+    def descriptor(segment: Segment) -> int:
+        if segment.fd < 0:
+            open_locked(files, segment)
+        return segment.fd
+
+    return descriptor
+
+
+def remove_leftovers(files: Files, directory: str) -> None:
+    """Remove what a creation that did not finish left in a directory, and the directory. Anything else
+    there stays, and is a WalError.
+    """
+    if not files.exists(directory):
+        return
+    if not files.is_dir(directory):
+        raise WalError(f"wal: {directory} is not a directory")
+    inside_tmp = directory.endswith(".tmp")
+    for name in files.listdir(directory):
+        if not inside_tmp and not name.endswith(".tmp"):
+            raise WalError(f"wal: {directory} holds no log, but {name}: not overwritten")
+        files.unlink(f"{directory}/{name}")
+    files.rmdir(directory)
