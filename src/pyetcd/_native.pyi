@@ -29,7 +29,8 @@ class Wake:
 
 @final
 class Meta:
-    """What is known of a call beside its payload. Shared by the calls of a connection where nothing differs."""
+    """What is known of a call beside its payload. Shared by the calls of a connection where nothing
+    differs."""
 
     @property
     def token(self) -> str | None:
@@ -60,7 +61,8 @@ class HttpRequest:
 
 @final
 class Limits:
-    """Every bound of the wire. Sizes in bytes, times in seconds; 0 means no limit where a limit is optional."""
+    """Every bound of the wire. Sizes in bytes, times in seconds; 0 means no limit where a limit is
+    optional."""
 
     def __init__(
         self,
@@ -88,17 +90,30 @@ class Tls:
 class Server:
     """Serves gRPC, HTTP/1.1 and HTTP/2 (ALPN or prior knowledge) on every listener given.
 
-    `methods`: full gRPC paths, `/etcdserverpb.KV/Range`, each with True where either side streams. The index in
+    `methods`: full gRPC paths, `/etcdserverpb.KV/Range`, each with True where either side streams. The
+    index in
     this list is the `method` of events. Unknown paths with a gRPC content type are answered Unimplemented
     (`unknown service x` / `unknown method y for service x`) without troubling Python.
     """
 
     def __init__(self, wake: Wake, methods: Sequence[tuple[str, bool]], limits: Limits) -> None: ...
-    def listen_tcp(self, host: str, port: int, tls: Tls | None = ..., also_plain: bool = ..., grpc: bool = ..., http: bool = ...) -> int:
-        """Bind and start to accept; returns the port bound. OSError when it cannot. `also_plain`: TLS and plaintext on one port."""
-    def listen_unix(self, path: str, tls: Tls | None = ..., also_plain: bool = ..., grpc: bool = ..., http: bool = ...) -> None: ...
+    def listen_tcp(
+        self,
+        host: str,
+        port: int,
+        tls: Tls | None = ...,
+        also_plain: bool = ...,
+        grpc: bool = ...,
+        http: bool = ...,
+    ) -> int:
+        """Bind and start to accept; returns the port bound. OSError when it cannot. `also_plain`: TLS and
+        plaintext on one port."""
+    def listen_unix(
+        self, path: str, tls: Tls | None = ..., also_plain: bool = ..., grpc: bool = ..., http: bool = ...
+    ) -> None: ...
     def drain(self, max_events: int) -> list[tuple[int, int, int, bytes | HttpRequest | None, Meta | None]]:
-        """Up to `max_events` of `(kind, call, method, payload, meta)`; meta with UNARY, OPEN and HTTP. Empty: none left."""
+        """Up to `max_events` of `(kind, call, method, payload, meta)`; meta with UNARY, OPEN and HTTP.
+        Empty: none left."""
     def reply_many(self, replies: Sequence[tuple[int, Body]]) -> None:
         """Finish unary calls with OK and this message. Dead calls are skipped."""
     def finish_many(self, ends: Sequence[tuple[int, int, str]]) -> None:
@@ -106,25 +121,32 @@ class Server:
     def send_many(self, messages: Sequence[tuple[int, Body]]) -> list[int]:
         """Queue one message on each stream; returns each stream's unsent bytes (-1: the call is dead)."""
     def send_fanout(self, calls: Sequence[int], body: Body) -> list[int]:
-        """Queue the same message on many streams, sharing its memory; returns their unsent bytes (-1: dead)."""
-    def http_reply(self, call: int, status: int, headers: Sequence[tuple[str, str]], body: Body, end: bool = ...) -> None:
-        """Answer a plain HTTP request. With end=False the body goes on: send_many writes raw parts, finish_many ends it."""
+        """Queue the same message on many streams, sharing its memory; returns their unsent bytes (-1:
+        dead)."""
+    def http_reply(
+        self, call: int, status: int, headers: Sequence[tuple[str, str]], body: Body, end: bool = ...
+    ) -> None:
+        """Answer a plain HTTP request. With end=False the body goes on: send_many writes raw parts,
+        finish_many ends it."""
     def connections(self) -> int: ...
     def stop_accepting(self) -> None: ...
     def shutdown(self, grace_seconds: float) -> None:
-        """GOAWAY to all, let calls in flight finish for so long, then close. Blocks with the GIL released; finish or
+        """GOAWAY to all, let calls in flight finish for so long, then close. Blocks with the GIL released;
+        finish or
         drain what Python still owes before calling."""
 
 @final
 class Appender:
-    """A thread that writes and fsyncs, so that the loop never waits for a disk and the fsync never waits for the GIL."""
+    """A thread that writes and fsyncs, so that the loop never waits for a disk and the fsync never waits
+    for the GIL."""
 
     def __init__(self, wake: Wake) -> None: ...
     def append(self, fd: int, offset: int, data: Body, sync: bool = ...) -> int:
         """Queue pwrite(fd, data, offset), then fdatasync when `sync`. Returns a sequence number, 1, 2, 3 …
         Appends queued while an fsync runs share the next one."""
     def completed(self) -> int:
-        """The highest sequence number up to which everything is written (and synced where asked). OSError, for good,
+        """The highest sequence number up to which everything is written (and synced where asked). OSError,
+        for good,
         once a write or sync has failed: what came after it never happens."""
     def sync_seconds(self) -> list[float]:
         """Durations of the fdatasync calls since the last time asked (at most the latest 4096)."""
@@ -142,7 +164,8 @@ class RpcError(Exception):
 
 @final
 class Channel:
-    """A blocking gRPC client over one HTTP/2 connection (h2c or TLS, TCP or Unix socket), dialled at first use and
+    """A blocking gRPC client over one HTTP/2 connection (h2c or TLS, TCP or Unix socket), dialled at first
+    use and
     again after a loss. For command-line programs: starts in a few milliseconds."""
 
     def __init__(
@@ -158,9 +181,17 @@ class Channel:
         insecure_skip_verify: bool = ...,
         connect_timeout: float = ...,
     ) -> None: ...
-    def unary(self, path: str, payload: bytes, metadata: Sequence[tuple[str, str]] = ..., timeout: float | None = ...) -> bytes:
+    def unary(
+        self,
+        path: str,
+        payload: bytes,
+        metadata: Sequence[tuple[str, str]] = ...,
+        timeout: float | None = ...,
+    ) -> bytes:
         """One call. RpcError on any failure; a timeout is code 4 with `context deadline exceeded`."""
-    def stream(self, path: str, metadata: Sequence[tuple[str, str]] = ..., timeout: float | None = ...) -> "ClientStream": ...
+    def stream(
+        self, path: str, metadata: Sequence[tuple[str, str]] = ..., timeout: float | None = ...
+    ) -> ClientStream: ...
     def close(self) -> None: ...
 
 @final

@@ -2,9 +2,12 @@
 
 Rules that hold here:
 
-* A **unary** handler is a plain function `(call, payload, meta) -> Body | None`, where a body is bytes or a sequence
-  of bytes. It returns the encoded answer, or None when it will answer later through `Outbox.reply` or `Outbox.fail`.
-  It raises `EtcdError` to fail the call. No task and no future is made per request: that is what keeps a put below
+* A **unary** handler is a plain function `(call, payload, meta) -> Body | None`, where a body is bytes or a
+  sequence
+  of bytes. It returns the encoded answer, or None when it will answer later through `Outbox.reply` or
+  `Outbox.fail`.
+  It raises `EtcdError` to fail the call. No task and no future is made per request: that is what keeps a
+  put below
   15 us of Python.
 * An **async** handler is a coroutine function of the same parameters that returns the body; for rare calls.
 * A **stream** method is a class (or function) called with `(call, meta)` at OPEN, which returns a `Stream`.
@@ -136,7 +139,9 @@ class Dispatcher:
         self._end_of_turn()
         return len(events) == MAX_EVENTS_PER_TURN
 
-    def _other(self, kind: int, call: int, method: int, payload: bytes | HttpRequest | None, meta: Meta | None) -> None:
+    def _other(
+        self, kind: int, call: int, method: int, payload: bytes | HttpRequest | None, meta: Meta | None
+    ) -> None:
         if kind == MESSAGE:
             stream = self._streams.get(call)
             if stream is not None:

@@ -1,24 +1,25 @@
 """Alarms: what the cluster has agreed is wrong with a member, kept in bucket `alarm`.
 
-The key is the encoded `AlarmMember`, the value empty, as etcd keeps them. Changed only at apply, so equal on all members.
+The key is the encoded `AlarmMember`, the value empty, as etcd keeps them. Changed only at apply, so equal
+on all members.
 """
 
 from __future__ import annotations
 
+from pyetcd.cluster.membership import Buckets
 from pyetcd.proto.rpc_pb2 import CORRUPT, NONE, NOSPACE, AlarmMember
-from pyetcd.storage import schema
-from pyetcd.storage.backend import Backend
 
+BUCKET = b"alarm"
 NAMES = {NONE: "NONE", NOSPACE: "NOSPACE", CORRUPT: "CORRUPT"}
 
 
 class Alarms:
     """The alarm store."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Buckets) -> None:
         self._backend = backend
         self._active: dict[tuple[int, int], AlarmMember] = {}
-        for key, _ in backend.scan(schema.ALARM, b""):
+        for key, _ in backend.scan(BUCKET, b""):
             member = AlarmMember.FromString(key)
             self._active[member.alarm, member.memberID] = member
         self._refresh()
@@ -35,7 +36,7 @@ class Alarms:
             return existing
         alarm = AlarmMember(memberID=member_id, alarm=kind)  # type: ignore[arg-type]
         self._active[kind, member_id] = alarm
-        self._backend.put(schema.ALARM, alarm.SerializeToString(), b"")
+        self._backend.put(BUCKET, alarm.SerializeToString(), b"")
         self._refresh()
         return alarm
 
@@ -43,7 +44,7 @@ class Alarms:
         """Clear an alarm; None when it was not raised."""
         alarm = self._active.pop((kind, member_id), None)
         if alarm is not None:
-            self._backend.delete(schema.ALARM, alarm.SerializeToString())
+            self._backend.delete(BUCKET, alarm.SerializeToString())
             self._refresh()
         return alarm
 

@@ -1,7 +1,9 @@
 """Auto-compaction: `periodic` keeps a span of time, `revision` keeps a number of revisions.
 
-Runs on the leader only. The periods are etcd's: in periodic mode the revision is noted ten times an interval (an hour at most), and
-what is older than the retention is compacted once an interval; in revision mode it is looked at every five minutes.
+Runs on the leader only. The periods are etcd's: in periodic mode the revision is noted ten times an
+interval (an hour at most), and
+what is older than the retention is compacted once an interval; in revision mode it is looked at every five
+minutes.
 """
 
 from __future__ import annotations
@@ -45,7 +47,13 @@ class _Compactor:
 class Periodic(_Compactor):
     """Keeps `retention_seconds` of history."""
 
-    def __init__(self, revision: Callable[[], int], compact: Compact, is_leader: Callable[[], bool], retention_seconds: float) -> None:
+    def __init__(
+        self,
+        revision: Callable[[], int],
+        compact: Compact,
+        is_leader: Callable[[], bool],
+        retention_seconds: float,
+    ) -> None:
         super().__init__(revision, compact, is_leader)
         self._retention_seconds = retention_seconds
 
@@ -69,7 +77,9 @@ class Periodic(_Compactor):
 class Revision(_Compactor):
     """Keeps the latest `retention` revisions."""
 
-    def __init__(self, revision: Callable[[], int], compact: Compact, is_leader: Callable[[], bool], retention: int) -> None:
+    def __init__(
+        self, revision: Callable[[], int], compact: Compact, is_leader: Callable[[], bool], retention: int
+    ) -> None:
         super().__init__(revision, compact, is_leader)
         self._retention = retention
 

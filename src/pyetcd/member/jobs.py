@@ -1,9 +1,11 @@
 """Long work on the loop, a slice at a time.
 
-A `Job` (see `mvcc`) is a generator that yields at least every 2 ms or so. The runner gives each running job one slice a turn of the
+A `Job` (see `mvcc`) is a generator that yields at least every 2 ms or so. The runner gives each running job
+one slice a turn of the
 loop, so that requests are answered in between however many jobs there are. Rules that hold here:
 
-* At most `MAX_RUNNING` jobs run at once, the others wait in order; a turn spends at most `TURN_SECONDS` on jobs.
+* At most `MAX_RUNNING` jobs run at once, the others wait in order; a turn spends at most `TURN_SECONDS` on
+  jobs.
 * A job ends exactly once: its result or its error goes to the callbacks it was started with.
 """
 
@@ -24,7 +26,9 @@ TURN_SECONDS = 0.003
 class _Running(Generic[Result]):
     __slots__ = ("cancelled", "done", "failed", "job")
 
-    def __init__(self, job: Job[Result], done: Callable[[Result], None], failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, job: Job[Result], done: Callable[[Result], None], failed: Callable[[Exception], None]
+    ) -> None:
         self.job = job
         self.done = done
         self.failed = failed
@@ -55,7 +59,9 @@ class Jobs:
     def __len__(self) -> int:
         return len(self._running) + len(self._waiting)
 
-    def start(self, job: Job[Result], done: Callable[[Result], None], failed: Callable[[Exception], None]) -> Handle:
+    def start(
+        self, job: Job[Result], done: Callable[[Result], None], failed: Callable[[Exception], None]
+    ) -> Handle:
         """Run `job` in slices; then call `done(result)` or `failed(error)`, unless it was cancelled."""
         running = _Running(job, done, failed)
         (self._running if len(self._running) < MAX_RUNNING else self._waiting).append(running)

@@ -1,0 +1,48 @@
+"""grpc.health.v1: the whole server is one service, "", that serves while the member does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyetcd._native import Meta, Server
+from pyetcd.api.dispatch import Body, OpenStream, Outbox, Stream, Unary
+from pyetcd.proto.errors import NOT_FOUND, EtcdError
+from pyetcd.proto.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+SERVING = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
+SERVICE_UNKNOWN = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN).SerializeToString()
+
+
+class _Watch:
+    """One Health/Watch stream: the status once; it does not change while the server can answer."""
+
+    def __init__(self, server: Server, call: int) -> None:
+        self._server = server
+        self._call = call
+
+    def on_message(self, payload: bytes) -> None:
+        service = HealthCheckRequest.FromString(payload).service
+        self._server.send_many([(self._call, SERVICE_UNKNOWN if service else SERVING)])
+
+    def on_half_close(self) -> None: ...
+
+    def on_cancel(self) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+
+class Health:
+    """The health service."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self.unary: Mapping[str, Unary] = {"/grpc.health.v1.Health/Check": self.check}
+        self.streams: Mapping[str, OpenStream] = {"/grpc.health.v1.Health/Watch": self.watch}
+
+    def check(self, call: int, payload: bytes, meta: Meta) -> Body:
+        if HealthCheckRequest.FromString(payload).service:
+            raise EtcdError(NOT_FOUND, "unknown service")
+        return SERVING
+
+    def watch(self, call: int, meta: Meta) -> Stream:
+        return _Watch(self._outbox.server, call)

@@ -1,0 +1,139 @@
+"""The member's log: proposals in, entries on disk, committed entries out.
+
+Drives `raft.Node` with its storage writes apart (see the docstring of `pyetcd.raft`). The unit of work is a
+batch:
+proposals that arrive while an append is being made durable wait and become the next one, so the busier the
+member,
+the fewer the fsyncs. Rules that hold here:
+
+* Nothing is applied, and so nothing answered, before it is durable here and committed.
+* Committed entries are handed on in order, each once; while `apply` says it is busy, they wait.
+* A failed write to the log is final: `on_failure` is told, nothing more is proposed or applied.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from pyetcd.raft import Entry, MemoryStorage, Message, Node, ProposalDropped, ReadState, Ready
+from pyetcd.storage.wal import Wal
+
+Apply = Callable[[Entry], bool]  # False: the entry needs more turns; call `resume` when it is done
+
+
+class Consensus:
+    """One member's log and consensus. Every method from the loop."""
+
+    def __init__(
+        self,
+        node: Node,
+        storage: MemoryStorage,
+        wal: Wal,
+        *,
+        apply: Apply,
+        on_applied: Callable[[], None],
+        on_leadership: Callable[[], None],
+        on_read_state: Callable[[ReadState], None],
+        on_dropped: Callable[[list[bytes]], None],
+        on_failure: Callable[[OSError], None],
+        send: Callable[[list[Message]], None],
+    ) -> None:
+        self.node = node
+        self._storage = storage
+        self._wal = wal
+        self._apply = apply
+        self._on_applied = on_applied
+        self._on_leadership = on_leadership
+        self._on_read_state = on_read_state
+        self._on_dropped = on_dropped
+        self._on_failure = on_failure
+        self._send = send
+        self._proposals: list[bytes] = []
+        self._appending: deque[tuple[int, Ready]] = deque()  # by the sequence number that makes it durable
+        self._committed: deque[Entry] = deque()
+        self._busy = False
+        self._failed = False
+        self.applied_index = node.applied_index
+        self.applied_term = 0
+
+    # What happens to it
+
+    def propose(self, data: bytes) -> None:
+        """Queue an entry; it goes out with `flush`."""
+        self._proposals.append(data)
+
+    def flush(self) -> None:
+        """At the end of a turn: propose what is queued, unless an append is under way that it can wait
+        for."""
+        if self._failed:
+            return
+        if self._proposals and not self._appending:
+            proposals, self._proposals = self._proposals, []
+            try:
+                self.node.propose(proposals)
+            except ProposalDropped:
+                self._on_dropped(proposals)
+        self._take_readys()
+
+    def tick(self) -> None:
+        self.node.tick()
+        self.flush()
+
+    def durable(self) -> None:
+        """The log thread has news: what became durable is acknowledged to raft, and what that commits is
+        applied."""
+        if self._failed:
+            return
+        try:
+            done = self._wal.completed()
+        except OSError as error:
+            self._failed = True
+            self._on_failure(error)
+            return
+        appending = self._appending
+        while appending and appending[0][0] <= done:
+            _, ready = appending.popleft()
+            messages = self.node.stable(ready)
+            if messages:
+                self._send(messages)
+        self.flush()
+
+    def resume(self) -> None:
+        """The entry that kept `apply` busy is done."""
+        self._busy = False
+        self._apply_committed()
+        self.flush()
+
+    # What it does about it
+
+    def _take_readys(self) -> None:
+        node = self.node
+        while (ready := node.ready()) is not None:
+            self._take(ready)
+        if self._committed and not self._busy:
+            self._apply_committed()
+
+    def _take(self, ready: Ready) -> None:
+        if ready.soft_state is not None:
+            self._on_leadership()
+        if ready.messages:
+            self._send(ready.messages)
+        if ready.wants_append():
+            self._storage.append(ready.entries)
+            if ready.hard_state is not None:
+                self._storage.set_hard_state(ready.hard_state)
+            sequence = self._wal.save(ready.hard_state, ready.entries, ready.must_sync)
+            self._appending.append((sequence, ready))
+        self._committed.extend(ready.committed)
+        for state in ready.read_states:
+            self._on_read_state(state)
+
+    def _apply_committed(self) -> None:
+        committed = self._committed
+        while committed and not self._busy:
+            entry = committed.popleft()
+            self.applied_index, self.applied_term = entry.index, entry.term
+            self._busy = not self._apply(entry)
+        self.node.applied(self.applied_index)
+        self._on_applied()

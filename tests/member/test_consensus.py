@@ -1,0 +1,173 @@
+"""The member's log on a real disk: nothing is applied before it is durable, everything once and in order."""
+
+from __future__ import annotations
+
+import random
+import select
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pyetcd._native import Appender, Wake
+from pyetcd.cluster.bootstrap import metadata
+from pyetcd.member.consensus import Consensus
+from pyetcd.raft import Config, Entry, HardState, MemoryStorage, Node
+from pyetcd.raft.codec import conf_change_of
+from pyetcd.storage.files import OsFiles
+from pyetcd.storage.wal import Wal
+
+MEMBER = 0x8E9E05C52164694D
+DEADLINE_SECONDS = 20.0
+
+
+class Member:
+    """One voter with its log in `directory`; what it applies is gathered in `applied`."""
+
+    def __init__(self, directory: Path, *, busy_on: bytes | None = None) -> None:
+        self.wake = Wake()
+        self.appender = Appender(self.wake)
+        self.applied: list[bytes] = []
+        self.failures: list[OSError] = []
+        self.dropped: list[bytes] = []
+        self.busy_on = busy_on
+        storage = MemoryStorage()
+        path = str(directory / "wal")
+        fresh = not (directory / "wal").exists()
+        if fresh:
+            self.wal = Wal.create(OsFiles(), path, metadata(MEMBER, 1), self.appender)
+        else:
+            self.wal, replay = Wal.open(OsFiles(), path, self.appender, entry=Entry)
+            assert replay.hard_state is not None
+            found = replay.hard_state
+            storage.set_hard_state(HardState(found.term, found.vote, found.commit))
+            storage.append(replay.entries)
+        config = Config(
+            id=MEMBER,
+            election_ticks=10,
+            heartbeat_ticks=1,
+            storage=storage,
+            random=random.Random(1),
+            async_storage=True,
+        )
+        node = Node(config)
+        if fresh:
+            node.bootstrap([(MEMBER, b"")])
+        self.consensus = Consensus(
+            node,
+            storage,
+            self.wal,
+            apply=self.apply,
+            on_applied=lambda: None,
+            on_leadership=lambda: None,
+            on_read_state=lambda state: None,
+            on_dropped=self.dropped.extend,
+            on_failure=self.failures.append,
+            send=lambda messages: None,
+        )
+
+    def apply(self, entry: Entry) -> bool:
+        if entry.type:  # the change that makes this member the first voter, at bootstrap and again at restart
+            self.consensus.node.apply_conf_change(conf_change_of(entry))
+            return True
+        if entry.data:
+            self.applied.append(entry.data)
+        return entry.data != self.busy_on
+
+    def until(self, done: Callable[[], bool]) -> None:
+        """Turn the loop by hand: the log thread's news, then time."""
+        for _ in range(int(DEADLINE_SECONDS / 0.01)):
+            if done():
+                return
+            readable, _, _ = select.select([self.wake.fileno()], [], [], 0.01)
+            if readable:
+                self.wake.clear()
+                self.consensus.durable()
+            else:
+                self.consensus.tick()
+        raise AssertionError("did not happen in time")
+
+    def lead(self) -> None:
+        self.consensus.flush()
+        self.until(lambda: self.consensus.node.is_leader)
+
+    def close(self) -> None:
+        self.appender.close()
+        self.wal.close()
+
+
+def test_proposals_are_applied_once_each_and_in_order(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    expected = [b"%d" % number for number in range(1000)]
+    for start in range(0, 1000, 50):
+        for data in expected[start : start + 50]:
+            member.consensus.propose(data)
+        member.consensus.flush()
+    member.until(lambda: len(member.applied) == 1000)
+    assert member.applied == expected
+    member.close()
+
+
+def test_nothing_is_applied_before_the_log_thread_says_it_is_durable(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
+    member.consensus.propose(b"one")
+    member.consensus.flush()
+    member.consensus.flush()
+    assert member.applied == []
+    member.until(lambda: member.applied == [b"one"])
+    member.close()
+
+
+def test_a_restart_applies_the_same_log_again(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    for number in range(100):
+        member.consensus.propose(b"%d" % number)
+    member.consensus.flush()
+    member.until(lambda: len(member.applied) == 100)
+    before = member.applied
+    member.close()
+    again = Member(tmp_path)
+    again.lead()
+    again.until(lambda: len(again.applied) == 100)
+    assert again.applied == before
+    again.close()
+
+
+def test_an_entry_that_needs_more_turns_holds_back_those_behind_it(tmp_path: Path) -> None:
+    member = Member(tmp_path, busy_on=b"long")
+    member.lead()
+    for data in (b"before", b"long", b"after"):
+        member.consensus.propose(data)
+    member.consensus.flush()
+    member.until(lambda: b"long" in member.applied)
+    member.consensus.tick()
+    assert member.applied == [b"before", b"long"]
+    member.consensus.resume()
+    member.until(lambda: member.applied == [b"before", b"long", b"after"])
+    member.close()
+
+
+def test_a_failed_write_ends_it_and_what_was_not_durable_is_never_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
+
+    def full(self: object = None) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(member.wal, "completed", full)
+        member.consensus.propose(b"lost")
+        member.consensus.flush()
+        member.until(lambda: bool(member.failures))
+    member.consensus.flush()
+    member.consensus.durable()
+    assert member.applied == []
+    assert [failure.errno for failure in member.failures] == [28]
+    member.close()
