@@ -7,7 +7,7 @@ import os
 import pytest
 from raft_sim import World
 
-SCHEDULES = int(os.environ.get("RAFT_SCHEDULES", "200"))
+SCHEDULES = int(os.environ.get("RAFT_SCHEDULES", "120"))
 BATCH = 20
 STEPS = 5000
 

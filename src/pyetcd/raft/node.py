@@ -74,11 +74,7 @@ class Node:
     def step(self, message: Message) -> None:
         """A message from another member. Raises InvalidMessage, with nothing changed; ProposalDropped."""
         validate.check(self._raft, message)
-        if message.type is MessageType.MsgStorageApplyResp:
-            if message.entries:
-                self.applied(message.entries[-1].index)
-        else:
-            step(self._raft, message)
+        step(self._raft, message)
 
     def propose(self, payloads: list[bytes]) -> None:
         """Append one entry per payload, in order and together; a follower passes them on. Raises

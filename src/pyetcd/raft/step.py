@@ -25,8 +25,6 @@ from pyetcd.raft.types import (
     MessageType,
     Role,
     Snapshot,
-    encoded_size,
-    payload_size,
 )
 
 M = MessageType
@@ -130,11 +128,6 @@ def _handle_append_stable(raft: Raft, message: Message) -> None:
         _applied_snapshot(raft, message.snapshot)
 
 
-def _handle_applied(raft: Raft, message: Message) -> None:
-    if message.entries:
-        applied(raft, message.entries[-1].index, encoded_size(message.entries), payload_size(message.entries))
-
-
 def _applied_snapshot(raft: Raft, snapshot: Snapshot) -> None:
     raft.log.unstable.stable_snapshot_to(snapshot.index)
     applied(raft, snapshot.index, 0, 0)
@@ -173,7 +166,6 @@ def _row(handlers: Mapping[MessageType, Handler], otherwise: Handler = _ignore) 
         M.MsgVote: election.handle_vote_request,
         M.MsgPreVote: election.handle_vote_request,
         M.MsgStorageAppendResp: _handle_append_stable,
-        M.MsgStorageApplyResp: _handle_applied,
     }
     return tuple({**common, **handlers}.get(type, otherwise) for type in MessageType)
 

@@ -10,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pyetcd.raft import codec
+from pyetcd.raft import codec, confchange
 from pyetcd.raft.core import Raft
-from pyetcd.raft.errors import InvalidMessage, LocalMessage, PeerNotFound
-from pyetcd.raft.types import APPEND_THREAD, APPLY_THREAD, Entry, EntryType, Message, MessageType
+from pyetcd.raft.errors import InvalidConfChange, InvalidMessage, LocalMessage, PeerNotFound
+from pyetcd.raft.tracker import Tracker
+from pyetcd.raft.types import (
+    APPEND_THREAD,
+    APPLY_THREAD,
+    NONE,
+    Entry,
+    EntryType,
+    Message,
+    MessageType,
+    Role,
+    Snapshot,
+)
 
 _M = MessageType
 _LOCAL: Final = frozenset(
@@ -42,32 +53,38 @@ _RESPONSES: Final = frozenset(
     )
 )
 _WITHOUT_TERM: Final = frozenset((_M.MsgProp, _M.MsgReadIndex, _M.MsgTransferLeader, _M.MsgForgetLeader))
-_STORAGE: Final = (APPEND_THREAD, APPLY_THREAD)
 
 
 def check(raft: Raft, message: Message) -> None:
     """Raises InvalidMessage, or LocalMessage and PeerNotFound, which are such."""
     type = message.type
-    if message.from_ in _STORAGE:
-        return  # made by ourselves
     if type in _LOCAL:
         raise LocalMessage
     if type in _RESPONSES and message.from_ not in raft.tracker.progress:
         raise PeerNotFound
-    if not message.term and type not in _WITHOUT_TERM:
-        raise InvalidMessage(f"{type.name} without a term")
+    if type not in _WITHOUT_TERM:
+        if not message.term:
+            raise InvalidMessage(f"{type.name} without a term")
+        if message.from_ in (
+            NONE,
+            APPEND_THREAD,
+            APPLY_THREAD,
+            raft.id,
+        ):  # what we tell ourselves never leaves `Node.stable`
+            raise InvalidMessage(f"{type.name} from {message.from_:x}, which sends none")
     if type is _M.MsgApp:
         _check_append(message)
     elif type is _M.MsgHeartbeat:
         _check_heartbeat(raft, message)
     elif type is _M.MsgSnap:
-        if message.snapshot is None or not message.snapshot.index:
-            raise InvalidMessage("MsgSnap without a snapshot")
+        _check_snapshot(raft, message.snapshot)
     elif type is _M.MsgProp:
         _check_proposal(message.entries)
     elif type is _M.MsgReadIndex:
         if len(message.entries) != 1:
             raise InvalidMessage(f"MsgReadIndex with {len(message.entries)} contexts")
+    elif type is _M.MsgAppResp:
+        _check_append_response(raft, message)
     elif type is _M.MsgHeartbeatResp and message.context and len(message.context) != 8:
         raise InvalidMessage("MsgHeartbeatResp with a context that is not ours")
 
@@ -80,6 +97,27 @@ def _check_append(message: Message) -> None:
         if entry.index != index or not term <= entry.term <= message.term:
             raise InvalidMessage(f"MsgApp with entry {entry.term}/{entry.index} after {term}/{index - 1}")
         term = entry.term
+
+
+def _check_append_response(raft: Raft, message: Message) -> None:
+    """Nobody has more of a leader's log than there is."""
+    leading = raft.role is Role.StateLeader and message.term == raft.term
+    if leading and not message.reject and message.index > raft.log.last_index():
+        raise InvalidMessage(f"MsgAppResp for {message.index} of {raft.log.last_index()} entries")
+
+
+def _check_snapshot(raft: Raft, snapshot: Snapshot | None) -> None:
+    """There is one, and its configuration is one."""
+    if snapshot is None or not snapshot.index:
+        raise InvalidMessage("MsgSnap without a snapshot")
+    state = snapshot.metadata.conf_state
+    empty = Tracker(raft.tracker.max_inflight, raft.tracker.max_inflight_bytes)
+    try:
+        config, _ = confchange.restore(empty, snapshot.index, state)
+    except InvalidConfChange as error:
+        raise InvalidMessage(f"MsgSnap with a configuration that cannot be: {error}") from None
+    if not state.equivalent(config.conf_state()):
+        raise InvalidMessage("MsgSnap with a configuration that contradicts itself")
 
 
 def _check_heartbeat(raft: Raft, message: Message) -> None:
