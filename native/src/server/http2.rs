@@ -34,6 +34,8 @@ const PING_STRIKES_MAX: u32 = 2;
 const IDLE_PING_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 /// How long a client whom we have told goodbye may take to read it.
 const LINGER: Duration = Duration::from_secs(1);
+/// A graceful end begins with a PING; a client without calls that does not answer it within this time is closed.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 struct Driver {
     wire: Rc<Wire>,
@@ -45,7 +47,8 @@ struct Driver {
     ping_sent: Option<Instant>,
     started: Instant,
     timer: Pin<Box<Sleep>>,
-    stopping: bool,
+    /// Set by the shutdown: when to look whether the client still has calls.
+    farewell: Option<Instant>,
     ping_strikes: u32,
     last_ping: Option<Instant>,
 }
@@ -82,7 +85,7 @@ pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Conne
         ping_sent: None,
         started: now,
         timer: Box::pin(sleep_until(now)),
-        stopping: false,
+        farewell: None,
         ping_strikes: 0,
         last_ping: None,
     };
@@ -104,8 +107,8 @@ async fn linger(core: &Rc<RefCell<Core>>) {
 impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection.waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
-        if self.connection.stopping.get() && !self.stopping {
-            self.stopping = true;
+        if self.connection.stopping.get() && self.farewell.is_none() {
+            self.farewell = Some(Instant::now() + FAREWELL);
             self.http.graceful_shutdown();
         }
         self.core.borrow_mut().begin_turn();
@@ -193,10 +196,12 @@ impl Driver {
             if now < deadline {
                 continue;
             }
-            if self.ping_sent.is_some() || !self.is_quiet_too_long(now) {
-                return true;
+            match self.farewell {
+                Some(farewell) if now >= farewell && self.http.has_streams() => self.farewell = Some(now + FAREWELL),
+                Some(farewell) if now >= farewell => return true,
+                _ if self.ping_sent.is_none() && self.is_quiet_too_long(now) => self.send_ping(cx, now),
+                _ => return true,
             }
-            self.send_ping(cx, now);
         }
         false
     }
@@ -216,7 +221,7 @@ impl Driver {
             Some(sent) => Some(sent + self.wire.limits.keepalive_timeout),
             None => self.wire.limits.keepalive_interval.map(|interval| core.last_read + interval),
         };
-        headers.into_iter().chain(ping).min()
+        headers.into_iter().chain(ping).chain(self.farewell).min()
     }
 
     fn is_quiet_too_long(&self, now: Instant) -> bool {
