@@ -35,8 +35,11 @@ class Sink(Protocol):
 
     pages: Pages
 
+    def branch(self, page_id: int) -> tuple[list[bytes], Sequence[int]] | None:
+        """`Pages.branch` of a page, be it old or written by this transaction."""
+
     def read(self, page_id: int) -> tuple[int, int, bytes, int]:
-        """Kind, count, bytes and overflow of a page, be it old or written by this transaction."""
+        """`Pages.read` of a page, be it old or written by this transaction."""
 
     def allocate(self, pages: int) -> int: ...
     def write(self, page_id: int, data: bytes) -> None: ...
@@ -79,9 +82,10 @@ Draft = LeafDraft | BranchDraft
 def rewrite_tree(
     sink: Sink, root: int, keys: Sequence[bytes], values: Sequence[bytes | None], fill: float
 ) -> Generator[None, None, Draft | int]:
-    """Apply changes (`keys` ascending and distinct; value None: delete) to the tree at `root`, and return the
-    draft of its new root, whose children are settled, or the page that is its new root already. The pages of
-    the old nodes it replaces are freed."""
+    """Apply changes to the tree at `root`: `keys` ascending and distinct, value None: delete; thousands at
+    most, since one leaf may take them all in one step. Returns the draft of the new root, whose children
+    are settled, or the page that is the new root already. The pages of the old nodes it replaces are
+    freed."""
     draft = yield from _rewrite(sink, root, keys, values, 0, len(keys), fill, MAX_DEPTH)
     while isinstance(draft, BranchDraft) and len(draft.children) == 1:
         child = draft.children[0]  # a root with a single child is no root
@@ -173,7 +177,7 @@ def _rewrite(
     depth: int,
 ) -> Generator[None, None, Draft]:
     """The draft of the node at `page_id` with the changes [first, last) applied."""
-    branch = sink.pages.branch(page_id)
+    branch = sink.branch(page_id)
     if branch is None:
         draft = _load(sink, page_id)
         assert isinstance(draft, LeafDraft)
