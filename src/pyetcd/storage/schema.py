@@ -1,0 +1,145 @@
+"""What an etcd 3.7 database holds: names of buckets and keys, and how values are encoded.
+
+| bucket | key | value |
+| --- | --- | --- |
+| `key` | revision: main (8, big-endian), `_`, sub (8), and `t` for a tombstone | mvccpb.KeyValue |
+| `meta` | `consistent_index`, `term` | 8 bytes, big-endian: the last applied entry |
+| | `confState` | raftpb.ConfState as JSON |
+| | `scheduledCompactRev`, `finishedCompactRev` | a revision, as in `key` |
+| | `storageVersion` | `3.7.0` |
+| `lease` | lease ID, 8 bytes, big-endian | leasepb.Lease |
+| `alarm` | etcdserverpb.AlarmMember | empty |
+| `cluster` | `clusterVersion`, `downgrade` | `3.7.0`; JSON |
+| `members` | member ID, hexadecimal without leading zeros | member as JSON |
+| `members_removed` | the same | `removed` |
+| `auth` | `authEnabled`, `authRevision` | one byte, 0 or 1; 8 bytes, big-endian |
+| `authUsers`, `authRoles` | name | authpb.User, authpb.Role |
+
+Source: etcd's server/storage/schema. Every bucket is there from the first start on, also an empty one,
+since the hash of a database covers the names of its buckets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+KEY = b"key"
+META = b"meta"
+LEASE = b"lease"
+ALARM = b"alarm"
+CLUSTER = b"cluster"
+MEMBERS = b"members"
+MEMBERS_REMOVED = b"members_removed"
+AUTH = b"auth"
+AUTH_USERS = b"authUsers"
+AUTH_ROLES = b"authRoles"
+
+ALL_BUCKETS = (KEY, META, LEASE, ALARM, CLUSTER, MEMBERS, MEMBERS_REMOVED, AUTH, AUTH_USERS, AUTH_ROLES)
+
+CONSISTENT_INDEX = b"consistent_index"
+TERM = b"term"
+CONF_STATE = b"confState"
+SCHEDULED_COMPACT = b"scheduledCompactRev"
+FINISHED_COMPACT = b"finishedCompactRev"
+STORAGE_VERSION = b"storageVersion"
+CLUSTER_VERSION = b"clusterVersion"
+DOWNGRADE = b"downgrade"
+AUTH_ENABLED = b"authEnabled"
+AUTH_REVISION = b"authRevision"
+REMOVED = b"removed"
+
+# Keys of `meta` that the hash of a database leaves out: they may differ between members that agree.
+NOT_HASHED = frozenset({CONSISTENT_INDEX, TERM, STORAGE_VERSION})
+
+NEWEST_VERSION = (3, 7)
+_OLDEST_VERSION = (3, 5)
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:[-+].*)?")
+
+
+class Reader(Protocol):
+    """What is read from: a `Backend` or a `Pinned`."""
+
+    def get(self, bucket: bytes, key: bytes) -> bytes | None: ...
+
+
+class Writer(Reader, Protocol):
+    """A `Backend`."""
+
+    def put(self, bucket: bytes, key: bytes, value: bytes) -> None: ...
+    def create_bucket(self, name: bytes) -> None: ...
+
+
+class UnsupportedVersion(Exception):
+    """The database was written by an etcd that is too new, or of another age. Nothing was changed."""
+
+
+def create_buckets(backend: Writer) -> None:
+    """Make the buckets that are missing."""
+    for name in ALL_BUCKETS:
+        backend.create_bucket(name)
+
+
+def revision_key(main: int, sub: int = 0, tombstone: bool = False) -> bytes:
+    """The key of a revision in `key`, and the value of the compaction keys in `meta`."""
+    return main.to_bytes(8, "big") + b"_" + sub.to_bytes(8, "big") + (b"t" if tombstone else b"")
+
+
+def parse_revision_key(key: bytes) -> tuple[int, int, bool]:
+    """Main, sub and whether it is a tombstone. ValueError when it is no revision."""
+    if len(key) not in (17, 18) or key[8:9] != b"_" or (len(key) == 18 and key[17:] != b"t"):
+        raise ValueError(f"{key!r} is not a revision")
+    return int.from_bytes(key[:8], "big"), int.from_bytes(key[9:17], "big"), len(key) == 18
+
+
+def uint64(value: bytes | None) -> int:
+    """An 8-byte number; 0 when it is not there."""
+    return int.from_bytes(value or b"", "big")
+
+
+def lease_key(lease: int) -> bytes:
+    """The key of a lease; IDs are signed 64-bit numbers."""
+    return lease.to_bytes(8, "big", signed=True)
+
+
+def parse_lease_key(key: bytes) -> int:
+    return int.from_bytes(key, "big", signed=True)
+
+
+def member_key(member: int) -> bytes:
+    """The key of a member in `members` and `members_removed`."""
+    return b"%x" % member
+
+
+def position(backend: Reader) -> tuple[int, int]:
+    """Consistent index and term: the last entry whose effect the database holds. 0, 0 when it is new."""
+    return uint64(backend.get(META, CONSISTENT_INDEX)), uint64(backend.get(META, TERM))
+
+
+def storage_version(backend: Reader) -> tuple[int, int] | None:
+    """Major and minor version of the schema. 3.6 and later write it down; a database of 3.5 shows itself by
+    its term; None: older, or new and empty."""
+    stored = (backend.get(META, STORAGE_VERSION) or b"").decode("ascii", "replace")
+    match = _VERSION.fullmatch(stored)
+    if match is not None:
+        return int(match[1]), int(match[2])
+    return _OLDEST_VERSION if uint64(backend.get(META, TERM)) else None
+
+
+def refuse_foreign(backend: Reader, path: str, warn: Callable[[str], None]) -> None:
+    """Raise `UnsupportedVersion` for a database that this version must not touch, as etcd 3.7's schema
+    check does; one without any version is only warned of."""
+    found = storage_version(backend)
+    if found is None:
+        warn(
+            "Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster."
+        )
+        return
+    if found[0] != NEWEST_VERSION[0]:
+        reason = "changing major storage version is not supported"
+    elif not _OLDEST_VERSION <= found <= NEWEST_VERSION:
+        reason = f'version "{found[0]}.{found[1]}.0" is not supported'
+    else:
+        return
+    raise UnsupportedVersion(f"{path}: {reason}: its storage version is {found[0]}.{found[1]}")
