@@ -1,0 +1,235 @@
+"""Calls to a cluster: which endpoint, how long, and what may be tried again.
+
+The promises are clientv3's. A call waits for an endpoint that can be reached, up to its deadline. One that a
+server answered with Unavailable is repeated, at the next endpoint, only if it reads: a write is never sent
+twice, since the first may have been done. A token that the server no longer knows is fetched anew once the
+server says so; it has then refused the call, so this holds for writes too.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pyetcd._native import Channel, RpcError
+from pyetcd.cli.etcdctl import notes
+from pyetcd.cli.etcdctl.endpoints import TLS_ALWAYS, TLS_NEVER, Target
+from pyetcd.cli.etcdctl.exits import BAD_ARGS, BAD_CONNECTION, Exit
+from pyetcd.proto import lite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyetcd._native import ClientStream
+    from pyetcd.cli.etcdctl.settings import Settings
+
+API_VERSION = "3.7"
+RETRIES_MAX = 100
+RETRY_SECONDS = 0.025  # after each round over a quorum of the endpoints
+REDIAL_SECONDS = (0.05, 1.0)  # the first pause after no endpoint could be reached, and the longest
+LOGGER = "etcd-client"
+
+CANCELED = 1
+DEADLINE_EXCEEDED = 4
+RESOURCE_EXHAUSTED = 8
+UNAVAILABLE = 14
+INTERNAL = 13
+
+AUTH_NOT_ENABLED = "etcdserver: authentication is not enabled"
+STALE_TOKEN = ("etcdserver: invalid auth token", "etcdserver: revision of auth store is old")
+USER_EMPTY = "etcdserver: user name is empty"
+LEARNER = "etcdserver: rpc not supported for learner"
+NOT_CONNECTED = "connection error: "  # how the wire begins when a call has never left
+
+
+class CallError(Exception):
+    """A call failed. `str()` is what clientv3 would say."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        from pyetcd.proto import errors
+
+        if self.message.startswith("etcdserver: ") or self.message == "context deadline exceeded":
+            return self.message
+        name = errors.CODE_NAMES[self.code] if self.code < len(errors.CODE_NAMES) else f"Code({self.code})"
+        return f"rpc error: code = {name} desc = {self.message}"
+
+
+class Deadline:
+    """A moment by which something must be done; without `seconds` there is none."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        """Seconds, not below 0; None without end."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def passed(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
+
+    def sleep(self, seconds: float) -> None:
+        left = self.left()
+        time.sleep(seconds if left is None else min(seconds, left))
+
+
+class Client:
+    """Calls to `endpoints`, or to those of the settings."""
+
+    def __init__(self, settings: Settings, endpoints: list[str] | None = None, logger: str = LOGGER) -> None:
+        self.settings = settings
+        self._logger = logger
+        self._targets = [Target(endpoint) for endpoint in endpoints or settings.endpoints]
+        if not self._targets:
+            raise Exit(BAD_CONNECTION, "etcdclient: no available endpoints")
+        self._channels: list[Channel | None] = [None] * len(self._targets)
+        self._current = 0
+        self._token = settings.token
+        if settings.username and settings.password:
+            try:
+                self._authenticate(Deadline(settings.dial_timeout))
+            except CallError as error:
+                raise Exit(BAD_CONNECTION, str(error)) from None
+
+    def close(self) -> None:
+        for channel in self._channels:
+            if channel is not None:
+                channel.close()
+
+    def call(
+        self, path: str, request: lite.Message, answer_type: str, deadline: Deadline, *, reads: bool
+    ) -> lite.Message:
+        """One call to the method at `path`. CallError when it fails for good."""
+        payload = request.encode()
+        self._check_size(len(payload), self.settings.send_bytes_max, "trying to send message larger than max")
+        answer = self._call(path, payload, deadline, reads)
+        if self.settings.recv_bytes_max:
+            limit = self.settings.recv_bytes_max
+            self._check_size(len(answer), limit, "grpc: received message larger than max")
+        return lite.decode(answer_type, answer)
+
+    def stream(self, path: str, deadline: Deadline, *, has_leader: bool = False) -> ClientStream:
+        """Open a stream at an endpoint that can be reached just now; failures come out of its `recv`."""
+        metadata = self._metadata()
+        if has_leader:
+            metadata.append(("hasleader", "true"))
+        return self._channel().stream(path, metadata, deadline.left())
+
+    def next_endpoint(self) -> None:
+        """Turn to the next endpoint, after the present one failed."""
+        self._current = (self._current + 1) % len(self._targets)
+
+    @staticmethod
+    def _check_size(size: int, limit: int, words: str) -> None:
+        if size > limit:
+            raise CallError(RESOURCE_EXHAUSTED, f"{words} ({size} vs. {limit})")
+
+    def _call(self, path: str, payload: bytes, deadline: Deadline, reads: bool) -> bytes:
+        attempt = unreachable = 0
+        refreshed = False
+        pause, longest_pause = REDIAL_SECONDS
+        while True:
+            try:
+                return self._channel().unary(path, payload, self._metadata(), deadline.left())
+            except RpcError as error:
+                failure = CallError(error.code, error.message)
+            if failure.code == UNAVAILABLE and failure.message.startswith(NOT_CONNECTED):
+                self.next_endpoint()
+                unreachable += 1
+                if unreachable % len(self._targets) == 0:
+                    deadline.sleep(pause)
+                    pause = min(pause * 1.6, longest_pause)
+                if not deadline.passed():
+                    continue
+                failure = CallError(DEADLINE_EXCEEDED, f"latest balancer error: {failure.message}")
+            self._note(path, attempt, failure)
+            if deadline.passed() and failure.code in (CANCELED, DEADLINE_EXCEEDED):
+                raise CallError(DEADLINE_EXCEEDED, "context deadline exceeded")
+            if self._token_is_stale(failure) and not refreshed:
+                refreshed = True
+                self._authenticate(deadline)
+                continue
+            attempt += 1
+            if not self._may_repeat(failure, reads) or attempt >= RETRIES_MAX:
+                raise failure
+            self.next_endpoint()
+            if attempt % (len(self._targets) // 2 + 1) == 0:
+                deadline.sleep(RETRY_SECONDS)
+
+    def _may_repeat(self, failure: CallError, reads: bool) -> bool:
+        if failure.message == LEARNER and len(self._targets) > 1:
+            return True
+        return reads and failure.code == UNAVAILABLE
+
+    def _token_is_stale(self, failure: CallError) -> bool:
+        if self.settings.token or not self.settings.username:
+            return False
+        return failure.message in STALE_TOKEN or failure.message == USER_EMPTY
+
+    def _authenticate(self, deadline: Deadline) -> None:
+        request = lite.Message(
+            "etcdserverpb.AuthenticateRequest", name=self.settings.username, password=self.settings.password
+        )
+        self._token = ""
+        try:
+            answer = self._call("/etcdserverpb.Auth/Authenticate", request.encode(), deadline, False)
+        except CallError as error:
+            if error.message != AUTH_NOT_ENABLED:
+                raise
+            return
+        self._token = lite.decode("etcdserverpb.AuthenticateResponse", answer).text("token")
+
+    def _metadata(self) -> list[tuple[str, str]]:
+        metadata = [("client-api-version", API_VERSION)]
+        if self._token:
+            metadata.append(("token", self._token))
+        return metadata
+
+    def _channel(self) -> Channel:
+        channel = self._channels[self._current]
+        if channel is None:
+            channel = self._channels[self._current] = self._dial(self._targets[self._current])
+        return channel
+
+    def _dial(self, target: Target) -> Channel:
+        tls = self.settings.tls
+        speaks_tls = target.tls == TLS_ALWAYS or (tls is not None and target.tls != TLS_NEVER)
+        try:
+            return Channel(
+                target.address,
+                authority=target.authority,
+                tls=speaks_tls,
+                ca=tls.ca if tls else None,
+                cert=tls.cert if tls else None,
+                key=tls.key if tls else None,
+                server_name=target.server_name,
+                insecure_skip_verify=tls.skip_verify if tls else False,
+                connect_timeout=self.settings.dial_timeout or 20.0,
+            )
+        except ValueError as error:
+            raise Exit(BAD_ARGS, str(error)) from None
+
+    def _note(self, path: str, attempt: int, failure: CallError) -> None:
+        target = self._targets[self._current]
+        notes.warn(
+            "retrying of unary invoker failed",
+            {
+                "target": f"etcd-endpoints://{target.endpoint}",
+                "method": path,
+                "attempt": attempt,
+                "error": str(failure)
+                if str(failure).startswith("rpc error")
+                else f"rpc error: code = {_code_name(failure.code)} desc = {failure.message}",
+            },
+            self._logger,
+        )
+
+
+def _code_name(code: int) -> str:
+    from pyetcd.proto import errors
+
+    return errors.CODE_NAMES[code] if code < len(errors.CODE_NAMES) else f"Code({code})"

@@ -1,0 +1,30 @@
+"""etcdctl's own log lines: one JSON object a line on stderr, in zap's shape."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from pyetcd.cli.gotext import json_string
+
+
+def warn(message: str, fields: dict[str, str | int], logger: str = "") -> None:
+    _write("warn", message, fields, logger)
+
+
+def fatal(message: str, fields: dict[str, str | int]) -> None:
+    """Only the line; ending the program is the caller's."""
+    _write("fatal", message, fields, "")
+
+
+def _write(level: str, message: str, fields: dict[str, str | int], logger: str) -> None:
+    now = time.time_ns()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 1_000_000_000))
+    head: dict[str, str | int] = {"level": level, "ts": f"{stamp}.{now // 1000 % 1_000_000:06d}Z"}
+    if logger:
+        head["logger"] = logger
+    parts = [
+        f"{json_string(name)}:{json_string(value) if isinstance(value, str) else value}"
+        for name, value in {**head, "msg": message, **fields}.items()
+    ]
+    print("{" + ",".join(parts) + "}", file=sys.stderr, flush=True)

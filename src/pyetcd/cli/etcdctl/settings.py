@@ -1,0 +1,167 @@
+"""What the global flags and `ETCDCTL_*` variables say.
+
+The rules are etcdctl's: a variable counts only where its flag was not given; a variable and a flag for
+the same thing are a conflict that ends the program; one that fits no flag of this command is warned of;
+one whose value does not parse is passed over. The check of files and formats comes in etcdctl's order,
+since the first error is the one that is seen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyetcd.cli import gotext
+from pyetcd.cli.etcdctl import notes
+from pyetcd.cli.etcdctl.exits import BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, Exit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyetcd.cli.command import Flag, Invocation
+
+PREFIX = "ETCDCTL_"
+FORMATS = ("fields", "json", "protobuf", "simple", "table")
+DEFAULT_SEND_BYTES = 2 * 1024 * 1024
+NS = 1e-9
+
+
+class Tls:
+    """How to speak TLS where it is spoken; PEM texts."""
+
+    __slots__ = ("ca", "cert", "key", "server_name", "skip_verify")
+
+    def __init__(self, ca: bytes | None, cert: bytes | None, key: bytes | None, skip_verify: bool) -> None:
+        self.ca = ca
+        self.cert = cert
+        self.key = key
+        self.skip_verify = skip_verify
+
+
+class Settings:
+    """One run's settings. Times in seconds."""
+
+    __slots__ = (
+        "command_timeout",
+        "dial_timeout",
+        "endpoints",
+        "format",
+        "hex",
+        "password",
+        "recv_bytes_max",
+        "send_bytes_max",
+        "tls",
+        "token",
+        "username",
+    )
+
+    def __init__(self, call: Invocation) -> None:
+        _apply_environment(call)
+        if call.on("debug"):
+            _print_flags(call)
+        self.endpoints = endpoints_of(call)
+        self.dial_timeout = call.number("dial-timeout") * NS
+        self.command_timeout = call.number("command-timeout") * NS
+        self.send_bytes_max = call.number("max-request-bytes")
+        self.recv_bytes_max = call.number("max-recv-bytes")
+        files = [_file_name(call, name) for name in ("cert", "key", "cacert")]
+        self.username, self.password, self.token = _credentials(call)
+        self.format = call.text("write-out")
+        self.hex = call.on("hex")
+        if self.format not in FORMATS:
+            raise Exit(BAD_FEATURE, "unsupported output format")
+        self.tls = _tls(call, *files)
+        if 0 < self.recv_bytes_max < self.send_bytes_max:
+            raise Exit(
+                BAD_CONNECTION,
+                f"gRPC message recv limit ({self.recv_bytes_max} bytes) must be greater than send limit"
+                f" ({self.send_bytes_max} bytes)",
+            )
+        self.send_bytes_max = self.send_bytes_max or DEFAULT_SEND_BYTES
+
+
+def endpoints_of(call: Invocation) -> list[str]:
+    if call.text("discovery-srv"):
+        raise Exit(ERROR, "--discovery-srv is not part of this version of pyetcd")
+    return [endpoint.strip() for endpoint in call.items("endpoints")]
+
+
+def _variable(flag: Flag) -> str:
+    return PREFIX + flag.name.upper().replace("-", "_")
+
+
+def _apply_environment(call: Invocation) -> None:
+    inherited = {_variable(flag): flag for flag in call.command.inherited_flags()}
+    known = set(inherited)
+    if call.command.name == "watch":
+        known |= {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"}
+    given = {name for name, flag in inherited.items() if flag.changed}
+    for name, value in os.environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name in given:
+            notes.fatal(
+                "conflicting environment variable is shadowed by corresponding command-line flag"
+                " (either unset environment variable or disable flag))",
+                {"environment-variable": name},
+            )
+            raise Exit(ERROR)
+        if name not in known:
+            notes.warn("unrecognized environment variable", {"environment-variable": f"{name}={value}"})
+        elif value and name in inherited:
+            try:
+                inherited[name].set(value)
+            except gotext.GoValueError:
+                continue
+
+
+def _print_flags(call: Invocation) -> None:
+    for flag in sorted(call.command.inherited_flags(), key=lambda flag: flag.name):
+        print(f"{_variable(flag)}={flag.shown(flag.value)}", file=sys.stderr)
+
+
+def _file_name(call: Invocation, flag: str) -> str:
+    name = call.text(flag)
+    if not name and call.flags[flag].changed:
+        raise Exit(BAD_ARGS, f"empty string is passed to --{flag} option")
+    return name
+
+
+def _credentials(call: Invocation) -> tuple[str, str, str]:
+    """User, password, token; at most one of the user and the token is set."""
+    user, password, token = call.text("user"), call.text("password"), call.text("auth-jwt-token")
+    if token:
+        return "", "", token
+    if not user or password:
+        return user, password if user else "", ""
+    user, colon, password = user.partition(":")
+    return user, password if colon else _ask_password(), ""
+
+
+def _ask_password() -> str:
+    if sys.stdin.isatty():
+        from getpass import getpass
+
+        return getpass("Password: ")
+    print("Password: ", end="", flush=True)
+    line = sys.stdin.readline()
+    print()
+    return line.rstrip("\r\n")
+
+
+def _tls(call: Invocation, cert: str, key: str, ca: str) -> Tls | None:
+    if bool(cert) != bool(key):
+        raise Exit(BAD_ARGS, f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
+    skip_verify = call.on("insecure-skip-tls-verify")
+    if not (cert or ca or skip_verify or not call.on("insecure-transport")):
+        return None
+    return Tls(_read(ca), _read(cert), _read(key), skip_verify)
+
+
+def _read(name: str) -> bytes | None:
+    if not name:
+        return None
+    try:
+        with open(name, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise Exit(BAD_ARGS, f"open {name}: {(error.strerror or str(error)).lower()}") from None

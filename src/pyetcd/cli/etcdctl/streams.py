@@ -1,0 +1,51 @@
+"""Streams of answers to one request, with clientv3's rule: tried again only while nothing has come."""
+
+from __future__ import annotations
+
+from pyetcd._native import RpcError
+from pyetcd.cli.etcdctl.client import (
+    DEADLINE_EXCEEDED,
+    NOT_CONNECTED,
+    REDIAL_SECONDS,
+    UNAVAILABLE,
+    CallError,
+)
+from pyetcd.cli.etcdctl.exits import ERROR, Exit
+from pyetcd.proto import lite
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyetcd.cli.etcdctl.session import Session
+
+
+def receive_all(
+    session: Session, path: str, request: lite.Message, answer_type: str
+) -> Iterator[lite.Message]:
+    """Send the request, give every answer. Exit when the stream ends badly."""
+    payload = request.encode()
+    client, deadline = session.client, session.deadline
+    received = False
+    while True:
+        stream = client.stream(path, deadline)
+        stream.send(payload)
+        stream.half_close()
+        try:
+            while True:
+                message = stream.recv()
+                if message is None:
+                    return
+                received = True
+                yield lite.decode(answer_type, message)
+        except RpcError as error:
+            failure = CallError(error.code, error.message)
+        if failure.code == DEADLINE_EXCEEDED and deadline.passed():
+            raise Exit(ERROR, "context deadline exceeded")
+        unreached = failure.code == UNAVAILABLE and failure.message.startswith(NOT_CONNECTED)
+        if received or not unreached:
+            raise Exit(ERROR, str(failure))
+        client.next_endpoint()
+        deadline.sleep(REDIAL_SECONDS[0])
+        if deadline.passed():
+            raise Exit(ERROR, "context deadline exceeded")
