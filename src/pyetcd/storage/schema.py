@@ -22,7 +22,6 @@ since the hash of a database covers the names of its buckets.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Protocol
 
 KEY = b"key"
@@ -53,8 +52,7 @@ REMOVED = b"removed"
 # Keys of `meta` that the hash of a database leaves out: they may differ between members that agree.
 NOT_HASHED = frozenset({CONSISTENT_INDEX, TERM, STORAGE_VERSION})
 
-NEWEST_VERSION = (3, 7)
-_OLDEST_VERSION = (3, 5)
+_BEFORE_STORED = (3, 5)  # the last version that did not write its own down
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:[-+].*)?")
 
 
@@ -69,10 +67,6 @@ class Writer(Reader, Protocol):
 
     def put(self, bucket: bytes, key: bytes, value: bytes) -> None: ...
     def create_bucket(self, name: bytes) -> None: ...
-
-
-class UnsupportedVersion(Exception):
-    """The database was written by an etcd that is too new, or of another age. Nothing was changed."""
 
 
 def create_buckets(backend: Writer) -> None:
@@ -124,22 +118,4 @@ def storage_version(backend: Reader) -> tuple[int, int] | None:
     match = _VERSION.fullmatch(stored)
     if match is not None:
         return int(match[1]), int(match[2])
-    return _OLDEST_VERSION if uint64(backend.get(META, TERM)) else None
-
-
-def refuse_foreign(backend: Reader, path: str, warn: Callable[[str], None]) -> None:
-    """Raise `UnsupportedVersion` for a database that this version must not touch, as etcd 3.7's schema
-    check does; one without any version is only warned of."""
-    found = storage_version(backend)
-    if found is None:
-        warn(
-            "Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster."
-        )
-        return
-    if found[0] != NEWEST_VERSION[0]:
-        reason = "changing major storage version is not supported"
-    elif not _OLDEST_VERSION <= found <= NEWEST_VERSION:
-        reason = f'version "{found[0]}.{found[1]}.0" is not supported'
-    else:
-        return
-    raise UnsupportedVersion(f"{path}: {reason}: its storage version is {found[0]}.{found[1]}")
+    return _BEFORE_STORED if uint64(backend.get(META, TERM)) else None
