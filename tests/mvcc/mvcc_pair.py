@@ -24,6 +24,9 @@ from pyetcd.proto.rpc_pb2 import (
     TxnRequest,
     TxnResponse,
 )
+from pyetcd.storage import schema
+from pyetcd.storage.backend import Backend
+from pyetcd.storage.files import OsFiles
 
 LEASES = (7, 1 << 62)
 TINY = (
@@ -36,7 +39,7 @@ TINY = (
     (txn, "AT_ONCE_KEYS", 1),
     (writer, "AT_ONCE_KEYS", 1),
     (sorting, "RUN", 2),
-    (sorting, "MERGED_IN_A_SLICE", 2),
+    (ranges, "TOP_ROWS", 2),
     (stream, "SLICE_KEYS", 2),
 )
 """Slices of one or two keys, so that everything that can be cut into slices is."""
@@ -61,14 +64,23 @@ def decode(kind: type[Message], work: Answer | Job[Answer] | Unfinished) -> Mess
 class Pair:
     """The store under test and its twin, driven alike."""
 
-    def __init__(self) -> None:
-        self.backend = MemoryBackend()
+    def __init__(self, path: str | None = None) -> None:
+        """`path`: keep the keys in a real backend there."""
+        self.path = path
+        self.backend = self.open()
         self.book = Book(*LEASES)
         self.background = Background()
         self.store = Store(self.backend, self.book, self.background, None, CompactionConfig(7, 0.0))
         self.twin = Twin(set(LEASES))
         self.told: list[int] = []
         self.listen()
+
+    def open(self) -> MemoryBackend | Backend:
+        if self.path is None:
+            return MemoryBackend()
+        backend = Backend.open(OsFiles(), self.path, None, sync=False)
+        schema.create_buckets(backend)
+        return backend
 
     def listen(self) -> None:
         self.store.watch(
@@ -105,7 +117,11 @@ class Pair:
 
     async def restart(self) -> None:
         await self.store.close()
-        assert not self.backend.held
+        if isinstance(self.backend, Backend):
+            await self.backend.close()
+            self.backend = self.open()
+        else:
+            assert not self.backend.held
         restored = finish(restore(self.backend))
         assert restored.leases == self.book.keys
         self.background = Background()
@@ -129,4 +145,10 @@ class Pair:
         assert self.told == sorted(set(self.told))
         if twin.revision > 1:
             assert self.told[-1] == twin.revision
-        assert not self.backend.held
+        if isinstance(self.backend, MemoryBackend):
+            assert not self.backend.held
+
+    async def close(self) -> None:
+        await self.store.close()
+        if isinstance(self.backend, Backend):
+            await self.backend.close()

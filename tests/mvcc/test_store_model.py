@@ -128,7 +128,7 @@ def play(requests: list[object]) -> None:
         for request in requests:
             await pair.apply(request)
         await pair.check_all()
-        await pair.store.close()
+        await pair.close()
 
     asyncio.run(run())
 

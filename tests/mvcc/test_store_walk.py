@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
@@ -27,15 +28,15 @@ from pyetcd.proto.rpc_pb2 import (
 )
 
 KEYS = [b"%c%d" % (letter, number) for letter in b"abc" for number in range(12)]
-STEPS = 350
+STEPS = 900
 
 
 class Walk:
     """One random history."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, path: str | None = None) -> None:
         self.random = random.Random(seed)
-        self.pair = Pair()
+        self.pair = Pair(path)
         self.open: list[tuple[Job[object], Callable[[object], None]]] = []
 
     def revision(self) -> int:
@@ -192,25 +193,34 @@ class Walk:
             await self.step()
         await self.finish_open()
         await self.pair.check_all()
-        await self.pair.store.close()
+        await self.pair.close()
 
 
 def _same(have: object, expected: object) -> None:
     assert have == expected
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(30))
 def test_a_long_history_is_that_of_the_twin(seed: int) -> None:
     asyncio.run(Walk(seed).run())
 
 
-@pytest.mark.parametrize("seed", range(100, 130))
+@pytest.mark.parametrize("seed", range(100, 160))
 def test_readers_and_deletions_in_tiny_slices_between_writes_change_nothing(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name, value in TINY:
         monkeypatch.setattr(module, name, value)
     asyncio.run(Walk(seed).run())
+
+
+@pytest.mark.parametrize("seed", range(200, 206))
+def test_a_long_history_on_disk_is_that_of_the_twin(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in TINY:
+        monkeypatch.setattr(module, name, value)
+    asyncio.run(Walk(seed, str(tmp_path / "db")).run())
 
 
 def test_a_compaction_waits_for_readers_below_it_and_refuses_new_ones(

@@ -49,7 +49,8 @@ def finish(job: Generator[None, None, Result]) -> Result:
 
 
 def started(job: Generator[None, None, Result]) -> Generator[None, None, Result]:
-    """Run a job to its first yield: what it holds (a pin) is held from now on, and given back by `close()`.
+    """Run a job to its first yield: what it holds (a pin) is held from now on, until `close()` at the
+    latest.
     """
     try:
         next(job)

@@ -20,16 +20,12 @@ from typing import TypeVar
 
 from pyetcd import logs
 from pyetcd.mvcc.answer import Job
-from pyetcd.mvcc.deletion import KEY_BUCKET
 from pyetcd.mvcc.hash import Hasher, Hashes, KeyValueHash, any_alive
 from pyetcd.mvcc.reader import Reader
 from pyetcd.mvcc.record import key_of
 from pyetcd.mvcc.revision import TOMBSTONE, bound_of, bucket_key, parse_bucket_key, revision_of
 from pyetcd.proto import errors
-
-META_BUCKET = b"meta"
-SCHEDULED = b"scheduledCompactRev"
-FINISHED = b"finishedCompactRev"
+from pyetcd.storage import schema
 
 BATCH_LIMIT = 1000
 SLEEP_SECONDS = 0.010
@@ -68,9 +64,11 @@ class Compactor:
         if revision > current:
             raise errors.FUTURE_REVISION
         backend = self._reader.backend
-        whole = backend.get(META_BUCKET, SCHEDULED) == backend.get(META_BUCKET, FINISHED)
+        whole = backend.get(schema.META, schema.SCHEDULED_COMPACT) == backend.get(
+            schema.META, schema.FINISHED_COMPACT
+        )
         self._reader.compact_revision = revision
-        backend.put(META_BUCKET, SCHEDULED, bucket_key(revision_of(revision)))
+        backend.put(schema.META, schema.SCHEDULED_COMPACT, bucket_key(revision_of(revision)))
         before = self._last
         self._last = asyncio.get_running_loop().create_task(self._run(before, previous, revision, whole))
 
@@ -136,15 +134,15 @@ class Compactor:
         while True:
             began = loop.time()
             limit = min(SLICE_RECORDS, left_in_batch)
-            rows = backend.scan(KEY_BUCKET, at, end, limit)
+            rows = backend.scan(schema.KEY, at, end, limit)
             hasher.add(rows)
             for bucket, record in rows:
                 if not reader.index.compact_key(key_of(record), parse_bucket_key(bucket), revision):
-                    backend.delete(KEY_BUCKET, bucket)
+                    backend.delete(schema.KEY, bucket)
                     self.keys_removed += 1
             _note(self.pause_seconds, loop.time() - began)
             if len(rows) < limit:
-                backend.put(META_BUCKET, FINISHED, bucket_key(revision_of(revision)))
+                backend.put(schema.META, schema.FINISHED_COMPACT, bucket_key(revision_of(revision)))
                 return hasher.result()
             at = rows[-1][0] + b"\0"
             left_in_batch -= limit
@@ -162,7 +160,7 @@ class Compactor:
             return True
         at, end = bucket_key(revision_of(revision)), bucket_key(revision_of(revision + 1))
         while True:
-            rows = self._reader.backend.scan(KEY_BUCKET, at, end, SLICE_RECORDS)
+            rows = self._reader.backend.scan(schema.KEY, at, end, SLICE_RECORDS)
             if any(parse_bucket_key(bucket) & TOMBSTONE for bucket, _ in rows):
                 return True
             if len(rows) < SLICE_RECORDS:

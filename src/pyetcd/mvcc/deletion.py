@@ -23,9 +23,9 @@ from pyetcd.mvcc.key_list import Block
 from pyetcd.mvcc.record import tombstone_record
 from pyetcd.mvcc.revision import SHIFT, bucket_key
 from pyetcd.mvcc.seams import Backend, Background, LeaseBook
+from pyetcd.storage import schema
 
 SLICE_KEYS = 256  # about 1 ms
-KEY_BUCKET = b"key"
 
 
 class PendingDeletion:
@@ -84,7 +84,7 @@ class Deletions:
                 return
 
     def _record(self, key: bytes, tombstone: int) -> None:
-        self._backend.put(KEY_BUCKET, bucket_key(tombstone), tombstone_record(key))
+        self._backend.put(schema.KEY, bucket_key(tombstone), tombstone_record(key))
         lease = self._leases.lease_of(key)
         if lease:
             self._leases.detach(lease, key)

@@ -8,10 +8,11 @@ overtaken it.
 from __future__ import annotations
 
 from pyetcd.mvcc.change import UNKNOWN, Change
-from pyetcd.mvcc.deletion import KEY_BUCKET, Deletions
+from pyetcd.mvcc.deletion import Deletions
 from pyetcd.mvcc.record import deleted_kv, key_of
 from pyetcd.mvcc.revision import SHIFT, TOMBSTONE, bucket_key, main_of, parse_bucket_key, revision_of
 from pyetcd.mvcc.seams import Backend
+from pyetcd.storage import schema
 
 
 class EventReader:
@@ -37,7 +38,7 @@ class EventReader:
         if self.next_revision > last:
             return []
         end = revision_of(last + 1)
-        rows = self._backend.scan(KEY_BUCKET, bucket_key(self._next), bucket_key(end), limit)
+        rows = self._backend.scan(schema.KEY, bucket_key(self._next), bucket_key(end), limit)
         changes: list[Change] = []
         number = 0
         for bucket, record in rows:

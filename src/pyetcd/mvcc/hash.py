@@ -19,7 +19,6 @@ from typing import NamedTuple, Protocol
 
 from pyetcd._native import crc32c
 from pyetcd.mvcc.answer import Job
-from pyetcd.mvcc.deletion import KEY_BUCKET
 from pyetcd.mvcc.reader import Reader
 from pyetcd.mvcc.record import key_of
 from pyetcd.mvcc.revision import (
@@ -31,10 +30,11 @@ from pyetcd.mvcc.revision import (
     parse_bucket_key,
     revision_of,
 )
+from pyetcd.storage import schema
 
 SLICE_RECORDS = 1000
 HASHES_KEPT = 10
-META_BUCKET = b"meta"
+schema.META = b"meta"
 IGNORED = {
     b"consistent_index",
     b"term",
@@ -60,7 +60,7 @@ class Hasher:
         self._revision = revision
         self._everything = everything
         self._bound = bound_of(revision)
-        self._crc = crc32c(KEY_BUCKET)
+        self._crc = crc32c(schema.KEY)
 
     def add(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Records up to the hashed revision, in order (0.3 us each; 2 us at or before the compacted
@@ -103,7 +103,7 @@ def hash_kv(reader: Reader, compact_revision: int, revision: int) -> Job[KeyValu
         hasher = Hasher(reader, compact_revision, revision, everything=not alive)
         at, end = bucket_key(0), bucket_key(revision_of(max(revision, 0) + 1))
         while True:
-            rows = reader.backend.scan(KEY_BUCKET, at, end, SLICE_RECORDS)
+            rows = reader.backend.scan(schema.KEY, at, end, SLICE_RECORDS)
             hasher.add(rows)
             if len(rows) < SLICE_RECORDS:
                 return hasher.result()
@@ -149,7 +149,9 @@ def hash_database(database: Database) -> Job[int]:
         at = b""
         while True:
             rows = database.scan(bucket, at, None, SLICE_RECORDS)
-            counted = [row for row in rows if row[0] not in IGNORED] if bucket == META_BUCKET else rows
+            counted = (
+                [row for row in rows if row[0] not in schema.NOT_HASHED] if bucket == schema.META else rows
+            )
             crc = crc32c(b"".join(chain.from_iterable(counted)), crc)
             if len(rows) < SLICE_RECORDS:
                 break

@@ -21,15 +21,18 @@ from pyetcd.mvcc.answer import Answer, Job, Work
 from pyetcd.mvcc.reader import MAX_ROWS, SLICE_KEYS, Reader
 from pyetcd.mvcc.record import COUNT_ONE, KVS, MORE, without_value
 from pyetcd.mvcc.revision import main_of, whole_main
-from pyetcd.mvcc.sorting import sort_rows
+from pyetcd.mvcc.sorting import SortedRows, TopRows
 from pyetcd.proto import errors
 from pyetcd.proto.rpc_pb2 import RangeRequest
 from pyetcd.proto.splice import varint, view
 
 AT_ONCE_SLICES = 4  # 1,024 keys, about 3 ms
+TOP_ROWS = 1024  # up to this limit only the best rows so far are held while sorting
 MAX_INT64 = (1 << 63) - 1
 
 Parts: TypeAlias = list[bytes]
+Row: TypeAlias = tuple[bytes | int, int]
+"""Sort key and revision number."""
 
 NONE, ASCEND, DESCEND = 0, 1, 2
 KEY, VERSION, CREATE, MOD, VALUE = 0, 1, 2, 3, 4
@@ -107,10 +110,7 @@ class Ranges:
         records = self._reader.records([revision])
         if has_filters(request) and not _passes(request, records[0]):
             return [COUNT_ONE]
-        parts: Parts = []
-        _emit(request, records, parts)
-        parts.append(COUNT_ONE)
-        return parts
+        return [*_kvs(request, records), COUNT_ONE]
 
     def _range(self, request: RangeRequest, bound: int) -> Job[Parts]:
         reader = self._reader
@@ -122,6 +122,9 @@ class Ranges:
                 return [b"\x20" + varint(count)] if count else []
             if default_order(request) and request.sort_target == KEY and not has_filters(request):
                 return (yield from self._plain(request, bound))
+            last = self._last(request, bound)
+            if last is not None:
+                return last
             return (yield from self._selected(request, bound))
         finally:
             reader.pins.remove(pin)
@@ -139,7 +142,7 @@ class Ranges:
         found = 0
         for keys, revisions in reader.rows(start, end, bound, wanted):
             if keys:
-                _emit(request, reader.records(revisions), parts)
+                parts += _kvs(request, reader.records(revisions))
                 found += len(keys)
                 last = keys[-1]
             if found < wanted:
@@ -153,32 +156,53 @@ class Ranges:
             parts.append(b"\x20" + varint(total))
         return parts
 
+    def _last(self, request: RangeRequest, bound: int) -> Parts | None:
+        """The last few keys as of now, without reading those before them; None when that is not what is
+        asked for.
+        """
+        index = self._reader.index
+        limit = request.limit
+        if (
+            request.sort_target != KEY
+            or not 0 < limit <= SLICE_KEYS
+            or bound < index.top
+            or has_filters(request)
+        ):
+            return None
+        start, end = request.key, upper_end(request.range_end)
+        total = index.keys.count(start, end)
+        keys = index.keys.slice_last(start, end, min(limit, total))
+        keys.reverse()
+        parts = _kvs(request, self._reader.records([index.live[key] for key in keys])) if keys else []
+        if limit < total:
+            parts.append(MORE)
+        if total:
+            parts.append(b"\x20" + varint(total))
+        return parts
+
     def _selected(self, request: RangeRequest, bound: int) -> Job[Parts]:
         """The general way: read, filter, sort, cut."""
         reader = self._reader
-        start, end, limit, target = (
-            request.key,
-            upper_end(request.range_end),
-            request.limit,
-            request.sort_target,
-        )
+        start, end, limit = request.key, upper_end(request.range_end), request.limit
         filtered = has_filters(request)
         total = yield from reader.count(start, end, bound)
         cut_early = default_order(request) and not filtered and 0 < limit < MAX_INT64
-        ordered = target != KEY or request.sort_order == DESCEND
-        rows: list[tuple[bytes | int, int]] = []
+        descending = request.sort_order == DESCEND
+        rows: TopRows[Row] | SortedRows[Row]
+        rows = TopRows(limit, descending) if 0 < limit <= TOP_ROWS else SortedRows(descending)
         for keys, revisions in reader.rows(start, end, bound, limit + 1 if cut_early else MAX_ROWS):
             if keys:
-                rows += self._sort_rows(request, keys, revisions, filtered)
+                rows.add(self._sort_rows(request, keys, revisions, filtered))
             yield
-        if ordered:
-            rows = yield from sort_rows(rows, request.sort_order == DESCEND)
-        more = 0 < limit < len(rows)
-        if more:
-            del rows[limit:]
+        more = 0 < limit < rows.added
+        left = limit if more else rows.added
         parts: Parts = []
-        for at in range(0, len(rows), SLICE_KEYS):
-            _emit(request, reader.records([revision for _, revision in rows[at : at + SLICE_KEYS]]), parts)
+        while left:
+            taken = rows.take(min(left, SLICE_KEYS))
+            left -= len(taken)
+            parts += _kvs(request, reader.records([revision for _, revision in taken]))
+            yield
+        while isinstance(rows, SortedRows) and rows.drop():
             yield
         if more:
             parts.append(MORE)
@@ -188,7 +212,7 @@ class Ranges:
 
     def _sort_rows(
         self, request: RangeRequest, keys: list[bytes], revisions: list[int], filtered: bool
-    ) -> list[tuple[bytes | int, int]]:
+    ) -> list[Row]:
         """(sort key, revision number) of the keys that pass the filters. Records are read only where they
         are needed.
         """
@@ -198,7 +222,7 @@ class Ranges:
                 return list(zip(keys, revisions, strict=True))
             if target == MOD:
                 return [(main_of(revision), revision) for revision in revisions]
-        rows: list[tuple[bytes | int, int]] = []
+        rows: list[Row] = []
         for key, revision, record in zip(keys, revisions, self._reader.records(revisions), strict=True):
             if filtered and not _passes(request, record):
                 continue
@@ -231,9 +255,9 @@ def _passes(request: RangeRequest, record: bytes) -> bool:
     return not (request.min_create_revision and created < request.min_create_revision)
 
 
-def _emit(request: RangeRequest, records: list[bytes], parts: Parts) -> None:
-    """Append field 2, `kvs`, for every record."""
+def _kvs(request: RangeRequest, records: list[bytes]) -> Parts:
+    """Field 2, `kvs`, for every record."""
     if request.keys_only:
         keep_lease = request.sort_target == VALUE
         records = [without_value(record, keep_lease) for record in records]
-    KVS.extend(parts, records)
+    return KVS.pack(records)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyetcd.mvcc.answer import Job
-from pyetcd.mvcc.deletion import KEY_BUCKET, Deletions
+from pyetcd.mvcc.deletion import Deletions
 from pyetcd.mvcc.index import KeyIndex
 from pyetcd.mvcc.record_cache import RecordCache
 from pyetcd.mvcc.revision import bucket_key, bucket_keys, main_of
 from pyetcd.mvcc.seams import Backend
+from pyetcd.storage import schema
 
 SLICE_KEYS = 256  # keys whose records are read in one slice: about 1 ms
 COUNT_KEYS = 2048  # keys that are only counted in one slice
@@ -85,7 +86,7 @@ class Reader:
         cache = self.cache
         record = cache.young.get(revision) or cache.old.get(revision)
         if record is None:
-            record = self.backend.get(KEY_BUCKET, bucket_key(revision))
+            record = self.backend.get(schema.KEY, bucket_key(revision))
             if record is None:
                 raise MissingRecord(f"no record of revision {main_of(revision)}")
             cache.put(revision, record)
@@ -107,7 +108,7 @@ class Reader:
         if None not in found:
             return found  # type: ignore[return-value]
         missing = [at for at, record in enumerate(found) if record is None]
-        read = self.backend.get_many(KEY_BUCKET, bucket_keys([revisions[at] for at in missing]))
+        read = self.backend.get_many(schema.KEY, bucket_keys([revisions[at] for at in missing]))
         for at, record in zip(missing, read, strict=True):
             if record is None:
                 raise MissingRecord(f"no record of revision {main_of(revisions[at])}")

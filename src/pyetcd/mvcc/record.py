@@ -15,6 +15,7 @@ _LOW = [
     bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000)
 ]  # the two low bytes of a longer varint
 
+JOINED_BYTES = 256 << 10
 COUNT_ONE = b"\x20\x01"  # RangeResponse.count = 1
 MORE = b"\x18\x01"  # RangeResponse.more = true
 
@@ -52,13 +53,19 @@ class Heads:
     def __call__(self, length: int) -> bytes:
         return self.table[length] if length < 4096 else self._tag + varint(length)
 
-    def extend(self, parts: list[bytes], records: list[bytes]) -> None:
-        """Append head and record of every record (0.12 us each)."""
+    def pack(self, records: list[bytes]) -> list[bytes]:
+        """Heads and records. Small ones are joined: fewer parts for the wire, nothing kept of the records
+        (0.15 us each).
+        """
         table = self.table
+        parts: list[bytes] = []
         for record in records:
             length = len(record)
             parts.append(table[length] if length < 4096 else self._tag + varint(length))
             parts.append(record)
+        if len(parts) > 2 and sum(map(len, parts)) <= JOINED_BYTES:
+            return [b"".join(parts)]
+        return parts
 
 
 KVS = Heads(b"\x12")  # RangeResponse.kvs

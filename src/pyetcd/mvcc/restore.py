@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from pyetcd import logs
 from pyetcd.mvcc.answer import Job
-from pyetcd.mvcc.compaction import FINISHED, META_BUCKET, SCHEDULED
-from pyetcd.mvcc.deletion import KEY_BUCKET
 from pyetcd.mvcc.index import History, KeyIndex
 from pyetcd.mvcc.record import key_of
 from pyetcd.mvcc.revision import (
@@ -32,6 +30,7 @@ from pyetcd.mvcc.revision import (
 )
 from pyetcd.mvcc.seams import Backend
 from pyetcd.proto.splice import view
+from pyetcd.storage import schema
 
 CHUNK = 2000  # records between two yields: about 3 ms
 
@@ -60,14 +59,14 @@ def restore(backend: Backend) -> Job[Restored]:
     gc.disable()  # a million short-lived tuples, and nothing in a cycle
     try:
         while True:
-            rows = backend.scan(KEY_BUCKET, at, None, CHUNK)
+            rows = backend.scan(schema.KEY, at, None, CHUNK)
             number = _take(rows, live, history, leases) or number
             if len(rows) < CHUNK:
                 break
             at = rows[-1][0] + b"\0"
             yield
-        compacted = _revision_in(backend, FINISHED)
-        scheduled = _revision_in(backend, SCHEDULED)
+        compacted = _revision_in(backend, schema.FINISHED_COMPACT)
+        scheduled = _revision_in(backend, schema.SCHEDULED_COMPACT)
         revision = max(main_of(number), compacted, scheduled, 1)
         index = KeyIndex(live, history, bound_of(revision))
     finally:
@@ -76,14 +75,17 @@ def restore(backend: Backend) -> Job[Restored]:
     if compacted >= 0:
         _log.info(
             "restored last compact revision",
-            {"meta-bucket-name-key": FINISHED.decode(), "restored-compact-revision": compacted},
+            {
+                "meta-bucket-name-key": schema.FINISHED_COMPACT.decode(),
+                "restored-compact-revision": compacted,
+            },
         )
     _log.info("kvstore restored", {"current-rev": revision})
     return Restored(index, revision, compacted, scheduled if scheduled > compacted else 0, leases)
 
 
 def _revision_in(backend: Backend, key: bytes) -> int:
-    stored = backend.get(META_BUCKET, key)
+    stored = backend.get(schema.META, key)
     return -1 if stored is None else main_of(parse_bucket_key(stored))
 
 

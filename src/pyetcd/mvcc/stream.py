@@ -52,7 +52,9 @@ def range_stream(reader: Reader, request: RangeRequest, current: int, target_byt
         yield StreamMessage(current, parts, sum(map(len, parts)))
         return
     total_limit = request.limit if request.limit > 0 else MAX_INT64
-    limit = min(FIRST_LIMIT, total_limit)
+    limit = (
+        MAX_INT64 if request.limit < 0 else min(FIRST_LIMIT, total_limit)
+    )  # negative: one message, as etcd
     sent = 0
     rows = _Rows(reader, start, end, bound, total_limit + 1)
     while True:
@@ -73,7 +75,7 @@ def range_stream(reader: Reader, request: RangeRequest, current: int, target_byt
             records = reader.records(revisions[at : at + SLICE_KEYS])
             if request.keys_only:
                 records = [without_value(record, request.sort_target == VALUE) for record in records]
-            KVS.extend(parts, records)
+            parts += KVS.pack(records)
         size = sum(map(len, parts))
         sent += len(revisions)
         if not more or sent == total_limit:
