@@ -68,7 +68,7 @@ class Consensus:
         for."""
         if self._failed:
             return
-        if self._proposals and not self._appending:
+        if self._proposals and not self._appending and self.node.lead:
             proposals, self._proposals = self._proposals, []
             try:
                 self.node.propose(proposals)

@@ -1,0 +1,139 @@
+"""The KV service: decode, check, hand to the member, encode.
+
+Put, DeleteRange and Txn go through the raft log; Range and read-only Txn are answered from the store,
+linearizable ones once this
+member knows that it has applied all that was acknowledged before. Small requests are answered within the
+turn they came in;
+those that touch many keys run as jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TypeAlias
+
+from pyetcd._native import Meta
+from pyetcd.api.dispatch import Body, OpenStream, Outbox, Unary
+from pyetcd.api.range_stream import RangeStream
+from pyetcd.member.member import Member
+from pyetcd.member.quota import put_cost, txn_cost
+from pyetcd.member.requests import Done
+from pyetcd.mvcc import checks
+from pyetcd.mvcc.answer import Answer
+from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
+from pyetcd.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
+
+PUT = InternalRaftRequest.PUT_FIELD_NUMBER
+DELETE_RANGE = InternalRaftRequest.DELETE_RANGE_FIELD_NUMBER
+TXN = InternalRaftRequest.TXN_FIELD_NUMBER
+COMPACTION = InternalRaftRequest.COMPACTION_FIELD_NUMBER
+
+Work: TypeAlias = Answer | Generator[None, None, Answer]
+
+
+class KV:
+    """etcdserverpb.KV."""
+
+    def __init__(self, member: Member, outbox: Outbox) -> None:
+        self._member = member
+        self._store = member.store
+        self._outbox = outbox
+        self._done: Done[int] = self._finish
+        self.unary: Mapping[str, Unary] = {
+            "/etcdserverpb.KV/Range": self.range,
+            "/etcdserverpb.KV/Put": self.put,
+            "/etcdserverpb.KV/DeleteRange": self.delete_range,
+            "/etcdserverpb.KV/Txn": self.txn,
+            "/etcdserverpb.KV/Compact": self.compact,
+        }
+        self.streams: Mapping[str, OpenStream] = {"/etcdserverpb.KV/RangeStream": self.range_stream}
+
+    # Reads
+
+    def range(self, call: int, payload: bytes, meta: Meta) -> Body | None:
+        request = RangeRequest.FromString(payload)
+        checks.check_range(request)
+        member = self._member
+        if request.serializable or member.reads_are_current:
+            return self._now(call, self._store.range(request))
+        member.when_current(lambda: self._later(call, request), lambda error: self._outbox.fail(call, error))
+        return None
+
+    def _now(self, call: int, work: Work) -> Body | None:
+        """The answer if it is there, else start the job that will give it."""
+        if isinstance(work, Answer):
+            return self._member.encode(work)
+        self._member.jobs.start(
+            work,
+            lambda answer: self._finish(call, answer, None),
+            lambda error: self._outbox.fail(call, error),
+        )
+        return None
+
+    def _later(self, call: int, request: RangeRequest | TxnRequest) -> None:
+        try:
+            work = (
+                self._store.range(request)
+                if isinstance(request, RangeRequest)
+                else self._store.txn_read(request)
+            )
+            body = self._now(call, work)
+        except Exception as error:
+            self._outbox.fail(call, error)
+        else:
+            if body is not None:
+                self._outbox.reply(call, body)
+
+    def range_stream(self, call: int, meta: Meta) -> RangeStream:
+        return RangeStream(self._member, self._outbox, call)
+
+    # Writes
+
+    def put(self, call: int, payload: bytes, meta: Meta) -> Body | None:
+        request = PutRequest.FromString(payload)
+        checks.check_put(request)
+        self._member.propose(PUT, payload, request, self._done, call, put_cost(request))
+        return None
+
+    def delete_range(self, call: int, payload: bytes, meta: Meta) -> Body | None:
+        request = DeleteRangeRequest.FromString(payload)
+        checks.check_delete_range(request)
+        self._member.propose(DELETE_RANGE, payload, request, self._done, call)
+        return None
+
+    def txn(self, call: int, payload: bytes, meta: Meta) -> Body | None:
+        request = TxnRequest.FromString(payload)
+        checks.check_txn(request, self._member.config.max_txn_ops)
+        member = self._member
+        if not checks.is_read_only(request):
+            member.propose(TXN, payload, request, self._done, call, txn_cost(request))
+            return None
+        if checks.is_serializable(request) or member.reads_are_current:
+            return self._now(call, self._store.txn_read(request))
+        member.when_current(lambda: self._later(call, request), lambda error: self._outbox.fail(call, error))
+        return None
+
+    def compact(self, call: int, payload: bytes, meta: Meta) -> Body | None:
+        request = CompactionRequest.FromString(payload)
+        done = self._compacted if request.physical else self._done
+        self._member.propose(COMPACTION, payload, request, done, call)
+        return None
+
+    def _compacted(self, call: int, answer: Answer | None, error: Exception | None) -> None:
+        """A physical compaction answers once the space is free on disk."""
+        if answer is None:
+            self._finish(call, None, error)
+            return
+        self._member.after_compaction(
+            lambda: self._finish(call, Answer(self._store.revision, answer.body), None)
+        )
+
+    def _finish(self, call: int, answer: Answer | None, error: Exception | None) -> None:
+        if answer is not None:
+            self._outbox.reply(call, self._member.encode(answer))
+        else:
+            assert error is not None, "a request ends with an answer or an error"
+            self._outbox.fail(call, error)
+
+
+__all__: Sequence[str] = ["KV"]

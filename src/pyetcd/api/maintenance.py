@@ -1,0 +1,88 @@
+"""The Maintenance service: status, alarms and hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyetcd._native import Meta
+from pyetcd.api.dispatch import AsyncUnary, Body, Unary
+from pyetcd.member.alarms import NAMES
+from pyetcd.member.member import Member
+from pyetcd.member.quota import DEFAULT_BYTES
+from pyetcd.proto import errors
+from pyetcd.proto.errors import INVALID_ARGUMENT, EtcdError
+from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
+from pyetcd.proto.rpc_pb2 import (
+    AlarmMember,
+    AlarmRequest,
+    DowngradeInfo,
+    HashKVRequest,
+    HashKVResponse,
+    HashResponse,
+    StatusResponse,
+)
+from pyetcd.version import SERVER_VERSION
+
+ALARM = InternalRaftRequest.ALARM_FIELD_NUMBER
+
+
+def alarm_text(alarm: AlarmMember) -> str:
+    """As Go prints the message in Status.errors: `memberID:1 alarm:NOSPACE`."""
+    return f"memberID:{alarm.memberID} alarm:{NAMES[alarm.alarm]}"
+
+
+class Maintenance:
+    """etcdserverpb.Maintenance."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self.unary: Mapping[str, Unary] = {"/etcdserverpb.Maintenance/Status": self.status}
+        self.coroutines: Mapping[str, AsyncUnary] = {
+            "/etcdserverpb.Maintenance/Alarm": self.alarm,
+            "/etcdserverpb.Maintenance/Hash": self.hash,
+            "/etcdserverpb.Maintenance/HashKV": self.hash_kv,
+        }
+
+    def status(self, call: int, payload: bytes, meta: Meta) -> Body:
+        member = self._member
+        downgrade = member.cluster.downgrade
+        response = StatusResponse(
+            version=SERVER_VERSION,
+            dbSize=member.backend.size_bytes,
+            leader=member.leader,
+            raftIndex=member.committed_index,
+            raftTerm=member.term,
+            raftAppliedIndex=member.applied_index,
+            dbSizeInUse=member.backend.size_in_use_bytes,
+            isLearner=member.is_learner,
+            storageVersion=member.storage_version(),
+            dbSizeQuota=member.config.quota_backend_bytes or DEFAULT_BYTES,
+            downgradeInfo=DowngradeInfo(enabled=downgrade.enabled, targetVersion=downgrade.target),
+        )
+        if not member.leader:
+            response.errors.append(errors.NO_LEADER.message)
+        response.errors.extend(map(alarm_text, member.alarms.active()))
+        return [member.header(member.store.revision), response.SerializeToString()]
+
+    async def alarm(self, call: int, payload: bytes, meta: Meta) -> Body:
+        """List, raise or clear alarms, through the log. An action etcd does not know kills its members at
+        apply; it is refused here."""
+        request = AlarmRequest.FromString(payload)
+        if request.action not in AlarmRequest.AlarmAction.values():
+            raise EtcdError(INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
+        answer = await self._member.request(ALARM, payload, request)
+        return self._member.encode(answer)
+
+    async def hash(self, call: int, payload: bytes, meta: Meta) -> Body:
+        """CRC-32C over every bucket."""
+        digest, revision = await self._member.hash()
+        return [self._member.header(revision), HashResponse(hash=digest).SerializeToString()]
+
+    async def hash_kv(self, call: int, payload: bytes, meta: Meta) -> Body:
+        """CRC-32C over the revisions up to the one asked for."""
+        request = HashKVRequest.FromString(payload)
+        found = await self._member.hash_kv(request.revision)
+        response = HashKVResponse(
+            hash=found.hash, compact_revision=found.compact_revision, hash_revision=found.revision
+        )
+        return [self._member.header(self._member.store.revision), response.SerializeToString()]

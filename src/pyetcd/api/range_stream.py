@@ -1,0 +1,75 @@
+"""KV.RangeStream: one range in many messages, no faster than the client reads."""
+
+from __future__ import annotations
+
+from pyetcd.api.dispatch import Outbox
+from pyetcd.member.jobs import Handle, Job
+from pyetcd.member.member import Member
+from pyetcd.mvcc import checks
+from pyetcd.mvcc.stream import Stream
+from pyetcd.proto import errors
+from pyetcd.proto.rpc_pb2 import RangeRequest
+from pyetcd.proto.splice import varint
+
+BACKLOG_BYTES = 4 << 20  # unsent bytes beyond which reading waits for the client
+_RANGE_RESPONSE = b"\x0a"  # field 1 of RangeStreamResponse
+
+
+class RangeStream:
+    """One open stream: a request comes in, messages go out until the range is done."""
+
+    def __init__(self, member: Member, outbox: Outbox, call: int) -> None:
+        self._member = member
+        self._outbox = outbox
+        self._call = call
+        self._stream: Stream | None = None
+        self._running: Handle | None = None
+
+    def on_message(self, payload: bytes) -> None:
+        request = RangeRequest.FromString(payload)
+        checks.check_range_stream(request)
+        if request.serializable:
+            self._begin(request)
+        else:
+            self._member.when_current(lambda: self._begin(request), self._fail)
+
+    def _begin(self, request: RangeRequest) -> None:
+        self._stream = self._member.store.range_stream(request, self._member.config.max_request_bytes)
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._stream is not None and self._running is None:
+            self._running = self._member.jobs.start(self._read(self._stream), self._paused, self._fail)
+
+    def _read(self, stream: Stream) -> Job[bool]:
+        """Send until the range is done (True) or the client is behind (False)."""
+        for message in stream:
+            if message is not None:
+                head = self._member.header(message.revision) if message.revision else b""
+                size = len(head) + message.size
+                body = [_RANGE_RESPONSE + varint(size), head, *message.body]
+                backlog = self._outbox.server.send_many([(self._call, body)])[0]
+                if backlog > BACKLOG_BYTES:
+                    return False
+            yield
+        return True
+
+    def _paused(self, done: bool) -> None:
+        self._running = None
+        if done:
+            self._stream = None
+            self._outbox.finish(self._call, errors.OK, "")
+
+    def _fail(self, error: Exception) -> None:
+        self._running = self._stream = None
+        self._outbox.fail(self._call, error)
+
+    def on_half_close(self) -> None: ...
+
+    def on_cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+        self._running = self._stream = None
+
+    def on_writable(self) -> None:
+        self._resume()

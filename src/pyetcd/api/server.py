@@ -1,0 +1,137 @@
+"""The client ports: which services there are, on which addresses, and how one turn of the loop serves
+them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from pyetcd import logs
+from pyetcd._native import Limits, Server, Wake
+from pyetcd.api.cluster import Cluster
+from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
+from pyetcd.api.health import Health
+from pyetcd.api.http import Access, HttpRoutes
+from pyetcd.api.http_health import HealthChecks
+from pyetcd.api.kv import KV
+from pyetcd.api.maintenance import Maintenance
+from pyetcd.member.config import ServerConfig
+from pyetcd.member.member import Member
+from pyetcd.member.metrics import MemberMetrics
+from pyetcd.member.urls import Url
+from pyetcd.metrics import Registry
+
+STOP_GRACE_SECONDS = 1.0
+MAX_UINT32 = 0xFFFFFFFF
+
+_log = logs.get("api")
+
+
+class ClientServer:
+    """One member's client side. Make it, `listen`, and `serve` once the member is ready."""
+
+    def __init__(
+        self,
+        member: Member,
+        wake: Wake,
+        registry: Registry,
+        metrics: MemberMetrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        config = member.config
+        self._member = member
+        self._wake = wake
+        self._loop = loop
+        # The services need the wire for their answers, the wire needs the methods: these are known by name.
+        methods = [(name, False) for name in UNARY] + [(name, True) for name in STREAMS]
+        self._server = Server(wake, methods, _limits(config))
+        outbox = Outbox(self._server, loop)
+        kv, maintenance = KV(member, outbox), Maintenance(member)
+        cluster, health = Cluster(member), Health(outbox)
+        unary: Mapping[str, Unary] = {**kv.unary, **maintenance.unary, **health.unary}
+        coroutines: Mapping[str, AsyncUnary] = {**maintenance.coroutines, **cluster.coroutines}
+        streams: Mapping[str, OpenStream] = {**kv.streams, **health.streams}
+        assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
+        assert set(streams) == set(STREAMS), "every announced stream has a handler"
+        checks = HealthChecks(
+            member,
+            registry,
+            metrics.counter("etcd_server_health_success"),
+            metrics.counter("etcd_server_health_failures"),
+        )
+        access = Access(frozenset(config.cors), frozenset(config.host_whitelist))
+        self._http = HttpRoutes(self._server, member, checks, registry, access=access)
+        self._outbox = outbox
+        self._dispatcher = Dispatcher(
+            self._server,
+            outbox,
+            [name for name, _ in methods],
+            unary,
+            coroutines,
+            streams,
+            self._http.handle,
+            member.end_of_turn,
+        )
+        self._serving = False
+
+    def listen(self, urls: Sequence[Url]) -> None:
+        """Bind; connections wait until `serve`. OSError when an address cannot be had."""
+        for url in urls:
+            if url.is_unix:
+                self._server.listen_unix(url.socket_path)
+            else:
+                self._server.listen_tcp(url.hostname, int(url.port))
+        self._loop.add_reader(self._wake.fileno(), self._turn)
+
+    def serve(self, urls: Sequence[Url]) -> None:
+        """Answer from now on."""
+        self._serving = True
+        self._turn()
+        for url in urls:
+            _log.info(
+                "serving client traffic insecurely; this is strongly discouraged!", {"address": url.host}
+            )
+
+    def _turn(self) -> None:
+        self._wake.clear()
+        self._member.on_wake()
+        if self._serving and self._dispatcher.turn():
+            self._loop.call_soon(self._turn)
+        self._outbox.flush()
+
+    async def close(self) -> None:
+        """Stop accepting, end what is under way, close."""
+        self._server.stop_accepting()
+        self._serving = False
+        await self._dispatcher.close()
+        await self._http.close()
+        self._outbox.flush()
+        self._loop.remove_reader(self._wake.fileno())
+        await self._loop.run_in_executor(None, self._server.shutdown, STOP_GRACE_SECONDS)
+
+
+UNARY = (
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/Put",
+    "/etcdserverpb.KV/DeleteRange",
+    "/etcdserverpb.KV/Txn",
+    "/etcdserverpb.KV/Compact",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Alarm",
+    "/etcdserverpb.Maintenance/Hash",
+    "/etcdserverpb.Maintenance/HashKV",
+    "/etcdserverpb.Cluster/MemberList",
+    "/grpc.health.v1.Health/Check",
+)
+STREAMS = ("/etcdserverpb.KV/RangeStream", "/grpc.health.v1.Health/Watch")
+
+
+def _limits(config: ServerConfig) -> Limits:
+    streams = config.max_concurrent_streams
+    return Limits(
+        recv_message_bytes=config.max_receive_bytes,
+        concurrent_streams=0 if streams == MAX_UINT32 else streams,
+        keepalive_interval=config.grpc_keepalive_interval_seconds,
+        keepalive_timeout=config.grpc_keepalive_timeout_seconds,
+        keepalive_min_time=config.grpc_keepalive_min_time_seconds,
+    )

@@ -1,0 +1,96 @@
+"""One member in this process, from its configuration to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from pyetcd import logs
+from pyetcd._native import Appender, Wake
+from pyetcd.api.server import ClientServer
+from pyetcd.cluster.bootstrap import BadCluster
+from pyetcd.cluster.datadir import DataDirError
+from pyetcd.cluster.membership import BadMembership
+from pyetcd.cluster.versions import NewerCluster
+from pyetcd.member.config import ServerConfig
+from pyetcd.member.config_log import log_start
+from pyetcd.member.member import Member
+from pyetcd.member.metrics import MemberMetrics
+from pyetcd.member.opening import CannotOpen, open_member
+from pyetcd.metrics import Registry
+from pyetcd.mvcc.seams import NoLeases
+from pyetcd.storage.bolt import DatabaseCorrupt
+from pyetcd.storage.files import Files, OsFiles
+from pyetcd.storage.wal import WalError, exists
+
+_log = logs.get("etcd")
+
+REFUSALS = (
+    CannotOpen,
+    BadCluster,
+    BadMembership,
+    DataDirError,
+    DatabaseCorrupt,
+    NewerCluster,
+    WalError,
+    OSError,
+)
+
+
+async def run(config: ServerConfig) -> int:
+    """Serve until SIGTERM or SIGINT, or until the disk fails. Returns the exit code."""
+    files = OsFiles()
+    log_start(config, member_initialized=exists(files, config.effective_wal_dir))
+    with ThreadPoolExecutor(4, "etcd-io") as executor:
+        try:
+            return await _serve(config, files, executor)
+        except REFUSALS as error:
+            _log.fatal("setting up serving from embedded etcd failed.", {"error": str(error)})
+            return 1
+
+
+async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecutor) -> int:
+    loop = asyncio.get_running_loop()
+    logs.attach(loop)
+    ended: asyncio.Future[int] = loop.create_future()
+
+    def end(code: int) -> None:
+        if not ended.done():
+            ended.set_result(code)
+
+    def failed(error: BaseException) -> None:
+        _log.fatal("the member cannot go on", {"error": repr(error)})
+        end(1)
+
+    wake = Wake()
+    appender = Appender(wake)
+    opened = open_member(config, files, executor, appender, random.Random())
+    member = Member(config, opened, NoLeases(), loop, int(time.time() * 1000), failed)
+    registry = Registry()
+    server = ClientServer(member, wake, registry, MemberMetrics(registry), loop)
+    server.listen(config.listen_client_urls)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, 0)
+    published = asyncio.Event()
+    member.start()
+    publishing = loop.create_task(member.publish())
+    publishing.add_done_callback(lambda task: published.set())
+    ended.add_done_callback(lambda future: published.set())
+    await published.wait()
+    if not ended.done():
+        gc.collect()
+        gc.freeze()  # what was loaded stays; the collector need not walk it again
+        _log.info("ready to serve client requests")
+        server.serve(config.listen_client_urls)
+    code = await ended
+    _log.info("closing etcd server", {"name": config.name, "data-dir": config.data_dir})
+    publishing.cancel()
+    await server.close()
+    appender.close()
+    await member.stop()
+    _log.info("closed etcd server", {"name": config.name, "data-dir": config.data_dir})
+    return code

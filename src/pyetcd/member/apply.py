@@ -1,0 +1,264 @@
+"""Committed entries become state: the same on every member, whatever it was told by its own clients.
+
+Rules that hold here:
+
+* An entry is applied once: those the database contains already are passed over.
+* An entry that cannot be applied is applied as nothing: its proposer, if it is ours, gets the error;
+  nothing else
+  changes, and the member goes on.
+* With the NOSPACE alarm nothing is applied that writes values; with CORRUPT nothing that reads or writes
+  keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from google.protobuf.message import DecodeError, Message
+
+from pyetcd import logs
+from pyetcd.cluster.membership import Membership
+from pyetcd.cluster.versions import Downgrade, Version
+from pyetcd.member.alarms import Alarms
+from pyetcd.member.jobs import Jobs
+from pyetcd.member.position import Position
+from pyetcd.member.quota import put_cost, txn_cost
+from pyetcd.member.requests import Waiter, Waiters
+from pyetcd.mvcc.answer import Answer, Applied, Unfinished
+from pyetcd.mvcc.store import Store
+from pyetcd.proto import errors
+from pyetcd.proto.errors import EtcdError
+from pyetcd.proto.membership_pb2 import (
+    ClusterMemberAttrSetRequest,
+    ClusterVersionSetRequest,
+    DowngradeInfoSetRequest,
+)
+from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
+from pyetcd.proto.raft_pb2 import ConfChange
+from pyetcd.proto.rpc_pb2 import (
+    NONE,
+    AlarmRequest,
+    AlarmResponse,
+    CompactionRequest,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    TxnRequest,
+)
+from pyetcd.raft import Entry, EntryType, Node
+from pyetcd.raft.codec import conf_change_of
+
+_log = logs.get("member")
+
+Result: TypeAlias = Applied
+NOTHING: tuple[bytes, ...] = ()
+
+
+class Applier:
+    """Applies entries to the rooms that hold state. `resume` is called when an entry that took turns is
+    done."""
+
+    def __init__(
+        self,
+        store: Store,
+        cluster: Membership,
+        alarms: Alarms,
+        position: Position,
+        waiters: Waiters,
+        jobs: Jobs,
+        *,
+        node: Node,
+        resume: Callable[[], None],
+        has_room: Callable[[int], bool],
+        on_no_space: Callable[[], None],
+        on_new_term: Callable[[], None],
+        on_version: Callable[[], None],
+        hold: Callable[[], None],
+        release: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._alarms = alarms
+        self._position = position
+        self._waiters = waiters
+        self._jobs = jobs
+        self._node = node
+        self._resume = resume
+        self._has_room = has_room
+        self._on_no_space = on_no_space
+        self._on_new_term = on_new_term
+        self._on_version = on_version
+        self._hold = hold
+        self._release = release
+        request = InternalRaftRequest
+        self._handlers: Mapping[int, Callable[[Any], Result]] = {
+            request.RANGE_FIELD_NUMBER: self._range,
+            request.PUT_FIELD_NUMBER: self._put,
+            request.DELETE_RANGE_FIELD_NUMBER: self._delete_range,
+            request.TXN_FIELD_NUMBER: self._txn,
+            request.COMPACTION_FIELD_NUMBER: self._compact,
+            request.ALARM_FIELD_NUMBER: self._alarm,
+            request.CLUSTER_VERSION_SET_FIELD_NUMBER: self._set_version,
+            request.CLUSTER_MEMBER_ATTR_SET_FIELD_NUMBER: self._set_attributes,
+            request.DOWNGRADE_INFO_SET_FIELD_NUMBER: self._set_downgrade,
+        }
+
+    def apply(self, entry: Entry) -> bool:
+        """Apply the next entry. False: it takes more turns, `resume` follows."""
+        position = self._position
+        if entry.index <= position.index:
+            return True
+        position.index, position.term = entry.index, entry.term
+        if entry.type != EntryType.EntryNormal:  # an int where the log was read from disk
+            self._change(entry)
+            return True
+        if not entry.data:
+            self._on_new_term()
+            return True
+        waiter = self._waiters.take(entry.data)
+        if waiter is not None:
+            return self._run(waiter.kind, waiter.request, waiter)
+        try:
+            kind, request = _inner(entry.data)
+        except (DecodeError, ValueError) as error:
+            _log.error("an entry is applied as nothing", {"index": entry.index, "error": str(error)})
+            return True
+        return self._run(kind, request, None)
+
+    def _run(self, kind: int, request: Message, waiter: Waiter[Any] | None) -> bool:
+        try:
+            handler = self._handlers.get(kind)
+            if handler is None:
+                text = f"etcdserver: request {kind} is not supported by this member"
+                raise EtcdError(errors.UNIMPLEMENTED, text)
+            result = handler(request)
+        except Exception as error:
+            self._failed(waiter, error)
+            return True
+        return self._answer(waiter, result)
+
+    def _answer(self, waiter: Waiter[Any] | None, result: Result) -> bool:
+        if isinstance(result, Answer):
+            if waiter is not None:
+                waiter.done(waiter.token, result, None)
+            return True
+        if isinstance(result, Unfinished):
+            self._hold()
+            self._jobs.start(
+                result.steps,
+                lambda outcome: self._finished(waiter, outcome),
+                lambda error: self._finished(waiter, error),
+            )
+            return False
+        if waiter is None:
+            result.close()
+            return True
+        self._jobs.start(
+            result,
+            lambda answer: waiter.done(waiter.token, answer, None),
+            lambda error: waiter.done(waiter.token, None, error),
+        )
+        return True
+
+    def _finished(self, waiter: Waiter[Any] | None, outcome: Result | Exception) -> None:
+        self._release()
+        if isinstance(outcome, Exception):
+            self._failed(waiter, outcome)
+        else:
+            self._answer(waiter, outcome)
+        self._resume()
+
+    def _failed(self, waiter: Waiter[Any] | None, error: Exception) -> None:
+        if not isinstance(error, EtcdError):
+            _log.error("an entry is applied as nothing", {"error": repr(error)}, exc=error)
+        if waiter is not None:
+            waiter.done(waiter.token, None, error)
+
+    # Keys
+
+    def _check_healthy(self) -> None:
+        if self._alarms.corrupt:
+            raise errors.CORRUPT
+
+    def _check_room(self, cost: int) -> bool:
+        """Whether the request fits the quota; it is applied either way, as etcd does, and answered with
+        NO_SPACE."""
+        if cost and self._alarms.no_space:
+            raise errors.NO_SPACE
+        return not cost or self._has_room(cost)
+
+    def _within_quota(self, fits: bool, result: Result) -> Result:
+        if fits:
+            return result
+        self._on_no_space()
+        raise errors.NO_SPACE
+
+    def _range(self, request: RangeRequest) -> Result:
+        self._check_healthy()
+        return self._store.range(request)
+
+    def _put(self, request: PutRequest) -> Result:
+        self._check_healthy()
+        fits = self._check_room(put_cost(request))
+        return self._within_quota(fits, self._store.put(request))
+
+    def _delete_range(self, request: DeleteRangeRequest) -> Result:
+        self._check_healthy()
+        return self._store.delete_range(request)
+
+    def _txn(self, request: TxnRequest) -> Result:
+        self._check_healthy()
+        fits = self._check_room(txn_cost(request))
+        return self._within_quota(fits, self._store.txn(request))
+
+    def _compact(self, request: CompactionRequest) -> Result:
+        self._check_healthy()
+        self._store.compact(request.revision)
+        return Answer(self._store.revision, NOTHING)
+
+    # Alarms and the cluster
+
+    def _alarm(self, request: AlarmRequest) -> Result:
+        response = AlarmResponse()
+        if request.action == AlarmRequest.GET:
+            response.alarms.extend(self._alarms.active(request.alarm))
+        elif request.action == AlarmRequest.ACTIVATE and request.alarm != NONE:
+            response.alarms.append(self._alarms.activate(request.memberID, request.alarm))
+        elif request.action == AlarmRequest.DEACTIVATE:
+            cleared = self._alarms.deactivate(request.memberID, request.alarm)
+            response.alarms.extend([cleared] if cleared is not None else [])
+        return Answer(self._store.revision, (response.SerializeToString(),))
+
+    def _set_version(self, request: ClusterVersionSetRequest) -> Result:
+        self._cluster.set_version(Version.parse(request.ver))
+        self._on_version()
+        return Answer(self._store.revision, NOTHING)
+
+    def _set_attributes(self, request: ClusterMemberAttrSetRequest) -> Result:
+        attributes = request.member_attributes
+        self._cluster.set_attributes(request.member_ID, attributes.name, list(attributes.client_urls))
+        return Answer(self._store.revision, NOTHING)
+
+    def _set_downgrade(self, request: DowngradeInfoSetRequest) -> Result:
+        self._cluster.set_downgrade(Downgrade(request.enabled, request.ver if request.enabled else ""))
+        return Answer(self._store.revision, NOTHING)
+
+    def _change(self, entry: Entry) -> None:
+        try:
+            change = ConfChange.FromString(entry.data)
+            self._cluster.validate(change)
+        except (EtcdError, DecodeError) as error:
+            _log.error("Validation on configuration change failed", {"error": str(error)})
+            return
+        self._position.conf_state = self._node.apply_conf_change(conf_change_of(entry))
+        self._cluster.apply(change)
+
+
+def _inner(data: bytes) -> tuple[int, Message]:
+    """The kind and the inner request of an entry's data. ValueError when there is none."""
+    envelope = InternalRaftRequest.FromString(data)
+    for field, value in envelope.ListFields():
+        if field.number != InternalRaftRequest.HEADER_FIELD_NUMBER and isinstance(value, Message):
+            return field.number, value
+    raise ValueError("no request in the entry")

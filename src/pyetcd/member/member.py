@@ -1,0 +1,406 @@
+"""One member: requests go in, through the log, and come back as answers; reads are served from what is
+applied.
+
+The `api` room calls this class and nothing behind it. Every method is called from the loop. A turn of the
+loop ends with
+`end_of_turn`, which sends out what was proposed in it as one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+
+from google.protobuf.message import Message
+
+from pyetcd import logs
+from pyetcd.cluster.bootstrap import publish, set_version
+from pyetcd.cluster.versions import Version, decide_cluster_version, decide_storage_version
+from pyetcd.member.alarms import NAMES, Alarms
+from pyetcd.member.apply import Applier
+from pyetcd.member.compactor import Periodic, Revision
+from pyetcd.member.config import ServerConfig
+from pyetcd.member.config_check import compaction_retention_ns
+from pyetcd.member.consensus import Consensus
+from pyetcd.member.jobs import Job, Jobs
+from pyetcd.member.opening import Opened
+from pyetcd.member.requests import Done, RequestIds, Token, Waiters
+from pyetcd.mvcc.answer import Answer, finish
+from pyetcd.mvcc.compaction import CompactionConfig
+from pyetcd.mvcc.hash import KeyValueHash, hash_database
+from pyetcd.mvcc.restore import restore
+from pyetcd.mvcc.seams import LeaseBook
+from pyetcd.mvcc.store import Store
+from pyetcd.proto import errors
+from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
+from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest
+from pyetcd.proto.splice import response_header, varint
+from pyetcd.raft import Message as RaftMessage
+from pyetcd.raft import ReadState
+from pyetcd.version import SERVER_VERSION
+
+MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
+VERSION_INTERVAL_SECONDS = 5.0
+
+_log = logs.get("member")
+_RAFT = InternalRaftRequest
+
+
+class Member:
+    """A running member. `start` it; `stop` it."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        opened: Opened,
+        leases: LeaseBook,
+        loop: asyncio.AbstractEventLoop,
+        unix_ms: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.config = config
+        self.id = opened.member_id
+        self.cluster_id = opened.cluster_id
+        self.backend = opened.backend
+        self.cluster = opened.cluster
+        self._position = opened.position
+        self._wal = opened.wal
+        self._loop = loop
+        self._on_failure = on_failure
+        self.jobs = Jobs(loop)
+        self.alarms = Alarms(self.backend)
+        restored = finish(restore(self.backend))
+        self.store = Store(
+            self.backend,
+            leases,
+            self._background,
+            restored,
+            CompactionConfig(
+                config.effective_compaction_batch_limit, config.effective_compaction_sleep_interval_seconds
+            ),
+        )
+        self._waiters = Waiters(RequestIds(self.id, unix_ms), config.request_timeout_seconds)
+        self._quota = config.quota_limit_bytes
+        self._raising_alarm = False
+        self.reads_are_current = False
+        self._readers: list[tuple[Callable[[], None], Callable[[Exception], None], float]] = []
+        self._tags: dict[int, bytes] = {}
+        self._header_key = (-1, -1)
+        self._header = b""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._version_changed = asyncio.Event()
+        self.consensus = Consensus(
+            opened.node,
+            opened.storage,
+            opened.wal,
+            apply=lambda entry: self._applier.apply(entry),
+            on_applied=lambda: None,
+            on_leadership=self._leadership_changed,
+            on_read_state=self._read_state,
+            on_dropped=self._dropped,
+            on_failure=on_failure,
+            send=self._send,
+        )
+        self._applier = Applier(
+            self.store,
+            self.cluster,
+            self.alarms,
+            self._position,
+            self._waiters,
+            self.jobs,
+            node=opened.node,
+            resume=self.consensus.resume,
+            has_room=self._has_room,
+            on_no_space=self._raise_no_space,
+            on_new_term=self._new_term,
+            on_version=self._version_changed.set,
+            hold=self.backend.hold,
+            release=self.backend.release,
+        )
+        self.backend.before_commit = self._position.save
+        self.backend.on_failure = on_failure
+
+    # What is known
+
+    @property
+    def leader(self) -> int:
+        return self.consensus.node.lead
+
+    @property
+    def is_learner(self) -> bool:
+        return self.cluster.is_local_learner
+
+    @property
+    def term(self) -> int:
+        return self._position.term
+
+    @property
+    def committed_index(self) -> int:
+        return self.consensus.node.committed_index
+
+    @property
+    def applied_index(self) -> int:
+        return self._position.index
+
+    def alarm_names(self) -> Sequence[str]:
+        return [NAMES[alarm.alarm] for alarm in self.alarms.active()]
+
+    def cluster_version(self) -> str:
+        return str(self.cluster.version) if self.cluster.version is not None else ""
+
+    def storage_version(self) -> str:
+        return self._position.storage_version
+
+    def header(self, revision: int) -> bytes:
+        """The encoded header field of an answer."""
+        key = (revision, self._position.term)
+        if key != self._header_key:
+            self._header = response_header(self.cluster_id, self.id, revision, self._position.term)
+            self._header_key = key
+        return self._header
+
+    def encode(self, answer: Answer) -> Sequence[bytes]:
+        """An answer with its header, in parts."""
+        return [self.header(answer.revision), *answer.body]
+
+    # Writes
+
+    def propose(
+        self, kind: int, payload: bytes, request: Message, done: Done[Token], token: Token, cost: int = 0
+    ) -> None:
+        """Send a request through the log; `done` is called with its answer or error. Raises what refuses
+        it."""
+        if cost and not self._has_room(cost):
+            self._raise_no_space()
+            raise errors.NO_SPACE
+        if self.committed_index > self._position.index + MAX_APPLY_GAP or self.backend.full:
+            raise errors.TOO_MANY_REQUESTS
+        if len(payload) + 32 > self.config.max_request_bytes:
+            self._check_size(payload)
+        tag = self._tags.get(kind)
+        if tag is None:
+            tag = self._tags[kind] = varint(kind << 3 | 2)
+        self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, self._loop.time()))
+
+    def _check_size(self, payload: bytes) -> None:
+        envelope = 16 + len(varint(len(payload)))
+        if len(payload) + envelope > self.config.max_request_bytes:
+            raise errors.REQUEST_TOO_LARGE
+
+    async def request(self, kind: int, payload: bytes, request: Message) -> Answer:
+        """`propose` for coroutines."""
+        future: asyncio.Future[Answer] = self._loop.create_future()
+
+        def done(token: None, answer: Answer | None, error: Exception | None) -> None:
+            if future.done():
+                return
+            if answer is not None:
+                future.set_result(answer)
+            else:
+                assert error is not None, "a request ends with an answer or an error"
+                future.set_exception(error)
+
+        self.propose(kind, payload, request, done, None)
+        self._loop.call_soon(self.end_of_turn)
+        return await future
+
+    def end_of_turn(self) -> None:
+        self.consensus.flush()
+
+    def _dropped(self, proposals: list[bytes]) -> None:
+        for data in proposals:
+            self._waiters.drop(data, errors.TIMEOUT())
+
+    def _has_room(self, cost: int) -> bool:
+        return self._quota is None or self.backend.size_bytes + cost < self._quota
+
+    def _raise_no_space(self) -> None:
+        if self._raising_alarm or self.alarms.no_space:
+            return
+        self._raising_alarm = True
+        _log.warn("message exceeded backend quota; raising alarm", {"quota-size-bytes": self._quota})
+        alarm = AlarmRequest(memberID=self.id, action=AlarmRequest.ACTIVATE, alarm=NOSPACE)
+
+        def done(token: None, answer: Answer | None, error: Exception | None) -> None:
+            self._raising_alarm = False
+
+        self.propose(_RAFT.ALARM_FIELD_NUMBER, alarm.SerializeToString(), alarm, done, None)
+        self._loop.call_soon(self.end_of_turn)
+
+    # Reads
+
+    def when_current(self, run: Callable[[], None], fail: Callable[[Exception], None]) -> None:
+        """Call `run` once everything acknowledged before now is applied here, or `fail` when that takes too
+        long."""
+        if self.reads_are_current:
+            run()
+            return
+        self._readers.append((run, fail, self._loop.time() + self.config.request_timeout_seconds))
+
+    async def current(self) -> None:
+        """Await what `when_current` waits for."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self.when_current(lambda: future.set_result(None), future.set_exception)
+        await future
+
+    async def linearizable_read(self) -> None:
+        await self.current()
+
+    async def serializable_read(self) -> None:
+        self.store.get(b"\x00")
+
+    def _refresh_reads(self) -> None:
+        """A sole voter that leads and has committed in its term is current at all times: what is
+        acknowledged is
+        applied. Clusters of several need a round for each batch of reads; they are not served yet."""
+        node = self.consensus.node
+        self.reads_are_current = node.is_leader and self._position.term == node.term and self._is_sole_voter()
+        if self.reads_are_current and self._readers:
+            readers, self._readers = self._readers, []
+            for run, _, _ in readers:
+                run()
+
+    def _is_sole_voter(self) -> bool:
+        return [voter.id for voter in self.cluster.voters()] == [self.id]
+
+    def _read_state(self, state: ReadState) -> None:
+        self._refresh_reads()
+
+    # Compaction and hashes
+
+    def after_compaction(self, run: Callable[[], None]) -> None:
+        """Call `run` when accepted compactions have removed what they remove, durably."""
+        self._spawn(self._finish_compaction(run))
+
+    async def _finish_compaction(self, run: Callable[[], None]) -> None:
+        await self.store.compacted()
+        await self.backend.commit()
+        run()
+
+    async def hash(self) -> tuple[int, int]:
+        """Hash over all buckets, and the revision it holds for."""
+        revision = self.store.revision
+        await self.backend.commit()
+        pinned = self.backend.pin()
+        try:
+            return await self.jobs.run(hash_database(pinned)), revision
+        finally:
+            pinned.close()
+
+    async def hash_kv(self, revision: int) -> KeyValueHash:
+        return await self.jobs.run(self.store.hash_kv(revision))
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to tick and campaign; then publish this member."""
+        self._tick()
+        self.store.resume_compaction()
+        self._spawn(self._watch_versions())
+        compactor = self._compactor()
+        if compactor is not None:
+            self._spawn(compactor.run())
+
+    def _compactor(self) -> Periodic | Revision | None:
+        retention = compaction_retention_ns(self.config)
+        if not retention:
+            return None
+        arguments = (lambda: self.store.revision, self._compact, lambda: self.consensus.node.is_leader)
+        if self.config.auto_compaction_mode == "revision":
+            return Revision(*arguments, retention)
+        return Periodic(*arguments, retention / 1e9)
+
+    async def _compact(self, revision: int) -> None:
+        request = CompactionRequest(revision=revision)
+        await self.request(_RAFT.COMPACTION_FIELD_NUMBER, request.SerializeToString(), request)
+
+    async def publish(self) -> None:
+        """Tell the cluster this member's name and client URLs, until it is heard."""
+        urls = [url.text for url in self.config.advertise_client_urls]
+        request = publish(self.id, self.config.name, urls)
+        payload = request.SerializeToString()
+        while True:
+            try:
+                await self.request(_RAFT.CLUSTER_MEMBER_ATTR_SET_FIELD_NUMBER, payload, request)
+                break
+            except errors.EtcdError as error:
+                _log.warn("failed to publish local member to cluster through raft", {"error": error.message})
+        fields = {"local-member-id": f"{self.id:x}", "cluster-id": f"{self.cluster_id:x}"}
+        _log.info("published local member to cluster through raft", fields)
+
+    def on_wake(self) -> None:
+        """The log thread may have news."""
+        self.consensus.durable()
+
+    def _tick(self) -> None:
+        self._tick_timer = self._loop.call_later(self.config.heartbeat_interval_ms / 1000, self._tick)
+        node = self.consensus.node
+        if not node.lead and self._is_sole_voter():
+            node.campaign()  # alone, nobody else could be elected first
+        self.consensus.tick()
+        now = self._loop.time()
+        self._waiters.expire(now, lambda waiter: errors.TIMEOUT())
+        while self._readers and self._readers[0][2] <= now:
+            _, fail, _ = self._readers.pop(0)
+            fail(errors.TIMEOUT())
+
+    def _leadership_changed(self) -> None:
+        self._refresh_reads()
+
+    def _new_term(self) -> None:
+        self._refresh_reads()
+        if self.consensus.node.is_leader:
+            self._version_changed.set()
+
+    async def _watch_versions(self) -> None:
+        """The leader settles the cluster's version; every member lets its storage follow."""
+        while True:
+            try:
+                await asyncio.wait_for(self._version_changed.wait(), VERSION_INTERVAL_SECONDS)
+            except TimeoutError:
+                pass
+            self._version_changed.clear()
+            storage = self.storage_version()
+            target = decide_storage_version(self.cluster.version, Version.parse(storage) if storage else None)
+            if target is not None:
+                self._position.set_storage_version(str(target))
+            if not self.consensus.node.is_leader:
+                continue
+            version = decide_cluster_version(
+                self.cluster.version, {self.id: SERVER_VERSION}, self.cluster.downgrade
+            )
+            if version is not None:
+                request = set_version(version)
+                await self.request(
+                    _RAFT.CLUSTER_VERSION_SET_FIELD_NUMBER, request.SerializeToString(), request
+                )
+
+    def _send(self, messages: list[RaftMessage]) -> None:
+        """To other members: there are none yet, `opening` refuses clusters of several."""
+
+    def _background(self, job: Job[None]) -> None:
+        self.jobs.start(job, lambda result: None, self._on_failure)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background work failed", {"error": repr(error)})
+
+    async def stop(self) -> None:
+        """Finish what is durable, fail what waits, commit and close the files."""
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._waiters.fail_all(errors.STOPPED())
+        await self.store.close()
+        self.jobs.close()
+        await self.backend.close()
+        self._wal.close()

@@ -1,0 +1,62 @@
+"""How far the database is: consistent index, term and configuration, kept in bucket `meta` beside the data.
+
+They are written into the buffer just before it is frozen for a commit, so they lie in one transaction with
+the entries
+they cover: a restart replays the log from exactly there.
+"""
+
+from __future__ import annotations
+
+from pyetcd.cluster.gojson import fields
+from pyetcd.cluster.membership import Buckets
+from pyetcd.raft import ConfState
+
+META = b"meta"
+_INDEX = b"consistent_index"
+_TERM = b"term"
+_CONF_STATE = b"confState"
+_STORAGE_VERSION = b"storageVersion"
+
+
+class Position:
+    """The applied position. `save` is the backend's `before_commit`."""
+
+    def __init__(self, backend: Buckets) -> None:
+        self._backend = backend
+        self.index = int.from_bytes(backend.get(META, _INDEX) or b"", "big")
+        self.term = int.from_bytes(backend.get(META, _TERM) or b"", "big")
+        self.conf_state: ConfState | None = None  # set by a change of configuration; None: as it is stored
+        self._saved = self.index
+
+    def save(self) -> None:
+        if self.index != self._saved:
+            self._backend.put(META, _INDEX, self.index.to_bytes(8, "big"))
+            self._backend.put(META, _TERM, self.term.to_bytes(8, "big"))
+            self._saved = self.index
+        if self.conf_state is not None:
+            self._backend.put(META, _CONF_STATE, conf_state_json(self.conf_state))
+            self.conf_state = None
+
+    @property
+    def storage_version(self) -> str:
+        """Empty for a database of before 3.6, or one whose cluster has no version yet."""
+        return (self._backend.get(META, _STORAGE_VERSION) or b"").decode()
+
+    def set_storage_version(self, version: str) -> None:
+        self._backend.put(META, _STORAGE_VERSION, version.encode())
+
+
+def conf_state_json(state: ConfState) -> bytes:
+    """As Go's encoding/json writes raftpb.ConfState: empty lists left out, auto_leave always there."""
+
+    def ids(values: tuple[int, ...]) -> str:
+        return "[" + ",".join(map(str, sorted(values))) + "]"
+
+    lists = (
+        ("voters", state.voters),
+        ("learners", state.learners),
+        ("voters_outgoing", state.voters_outgoing),
+        ("learners_next", state.learners_next),
+    )
+    pairs = [(name, ids(values)) for name, values in lists if values]
+    return fields([*pairs, ("auto_leave", "true" if state.auto_leave else "false")]).encode()
