@@ -1,4 +1,4 @@
-"""What is asked of each member: `endpoint health`, `status` and `hashkv`, `defrag`, `alarm list`, `disarm`."""
+"""What is asked of each member: `endpoint health`, `status`, `hashkv`, `defrag`, `alarm list`, `disarm`."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyetcd.cli import gotext
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, Exit
+from pyetcd.cli.etcdctl.exits import BAD_ARGS, ERROR, Exit
 from pyetcd.cli.etcdctl.kv import serializable
 from pyetcd.cli.etcdctl.output import emit
 from pyetcd.cli.etcdctl.session import Session
@@ -34,6 +34,7 @@ def add(call: Invocation) -> None:
         raise Exit(BAD_ARGS, "too many arguments" + "".join(hints))
     urls = _peer_urls(call)
     session = Session(call)
+    _check_urls(urls)
     answer = session.call(
         "/etcdserverpb.Cluster/MemberAdd",
         Message("etcdserverpb.MemberAddRequest", peerURLs=urls, isLearner=call.on("learner")),
@@ -77,6 +78,7 @@ def _change(call: Invocation, what: str, method: str, urls: list[str], member: i
     session = Session(call)
     request = Message(f"etcdserverpb.{method}Request", ID=member)
     if urls:
+        _check_urls(urls)
         request.values["peerURLs"] = urls
     answer = session.call(f"/etcdserverpb.Cluster/{method}", request, f"etcdserverpb.{method}Response")
     session.printer.member_change(what, member, answer)
@@ -96,3 +98,16 @@ def _peer_urls(call: Invocation) -> list[str]:
     if not urls:
         raise Exit(BAD_ARGS, "member peer urls not provided")
     return urls.split(",")
+
+
+def _check_urls(urls: list[str]) -> None:
+    """What clientv3 refuses to send. Exit with the reason."""
+    for url in map(str.strip, urls):
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in ("http", "https", "unix", "unixs"):
+            raise Exit(ERROR, f"URL scheme must be http, https, unix, or unixs: {url}")
+        host, slash, _ = rest.partition("/")
+        if scheme in ("http", "https") and not host.rpartition(":")[1]:
+            raise Exit(ERROR, f'URL address does not have the form "host:port": {url}')
+        if scheme in ("http", "https") and slash:
+            raise Exit(ERROR, f"URL must not contain a path: {url}")

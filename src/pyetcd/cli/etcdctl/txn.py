@@ -11,6 +11,7 @@ from pyetcd.cli.etcdctl.exits import BAD_ARGS, INVALID_INPUT, Exit
 from pyetcd.cli.etcdctl.output import emit, flush
 from pyetcd.cli.etcdctl.session import Session
 from pyetcd.cli.etcdctl.tree import del_command, get_command, put_command
+from pyetcd.cli.usage import usage_text
 from pyetcd.proto.lite import Message
 
 TYPE_CHECKING = False
@@ -97,7 +98,7 @@ def _parts(text: str) -> tuple[str, str, str, bool]:
     key = operator = value = ""
     try:
         key, rest = _quoted(text)
-        if rest[:1] == ")":
+        if rest[:1] == ")" and rest[1:2].isspace():
             operator, _, rest = rest[1:].lstrip().partition(" ")
             value, _ = _quoted(rest)
             return key, operator, value, True
@@ -122,10 +123,13 @@ def parse_operation(line: str) -> Message:
     if len(args) < 2:
         raise Exit(INVALID_INPUT, f"invalid txn compare request: {line}")
     root = command.Command("", commands=[get_command(), put_command(), del_command()])
+    chosen = root
     try:
         chosen, rest = command.resolve(root, args)
         call = command.parse(chosen, rest, args)
     except (command.UnknownCommand, command.FlagError, command.HelpWanted):
+        if chosen is not root:
+            print(usage_text(chosen), file=sys.stderr)
         raise Exit(INVALID_INPUT, f"invalid txn request: {line}") from None
     operation = Message("etcdserverpb.RequestOp")
     if chosen.name == "get":

@@ -1,0 +1,61 @@
+"""A real etcd and ways to call it, for the tests of etcdctl."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from threading import Thread
+
+import pytest
+from ctl_runner import Etcdctl, RealEtcd, free_port, real_program
+
+
+@pytest.fixture(scope="session")
+def real_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealEtcd]:
+    directory = tmp_path_factory.mktemp("etcd")
+    client, peer = f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    process = subprocess.Popen(
+        [
+            str(real_program("etcd")),
+            "--name=m",
+            f"--data-dir={directory / 'data'}",
+            f"--listen-client-urls=http://{client},unix://etcd.sock:1",
+            f"--advertise-client-urls=http://{client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=m={peer}",
+            f"--quota-backend-bytes={16 << 20}",
+        ],
+        cwd=directory,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert any("ready to serve client requests" in line for line in process.stderr), "etcd did not start"
+        Thread(target=process.stderr.read, daemon=True).start()  # lest it blocks on a full pipe
+        yield RealEtcd(client, str(directory / "etcd.sock:1"))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def ctl(real_etcd: RealEtcd) -> Iterator[Etcdctl]:
+    """Our etcdctl against a real etcd whose keys are gone afterwards."""
+    etcdctl = Etcdctl(real_etcd.endpoint)
+    yield etcdctl
+    assert etcdctl("del", "", "--prefix").code == 0
+
+
+@pytest.fixture
+def real_ctl(real_etcd: RealEtcd) -> Callable[..., bytes]:
+    """The real etcdctl 3.5 against the same etcd; returns what it printed."""
+
+    def run(*args: str) -> bytes:
+        program = [str(real_program("etcdctl")), "--endpoints", real_etcd.endpoint, *args]
+        environment = {**os.environ, "ETCDCTL_API": "3"}
+        return subprocess.run(program, capture_output=True, env=environment, check=True, timeout=60).stdout
+
+    return run
