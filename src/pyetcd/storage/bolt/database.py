@@ -53,7 +53,14 @@ class Database:
     """One open file, locked. Everything but `write` and `make_durable` is called from one thread."""
 
     def __init__(
-        self, files: Files, path: str, fd: int, sums: SumFile | None, read_only: bool, sync: bool
+        self,
+        files: Files,
+        path: str,
+        fd: int,
+        sums: SumFile | None,
+        read_only: bool,
+        sync: bool,
+        grow_bytes: int,
     ) -> None:
         self.path = path
         self.read_only = read_only
@@ -61,6 +68,7 @@ class Database:
         self._fd = fd
         self._sums = sums
         self._sync = sync
+        self._grow_bytes = grow_bytes
         self._file_size = files.size(fd)
         first = _choose_meta(files, fd, path, self._file_size)
         view = files.mmap(fd, self._file_size)
@@ -78,20 +86,28 @@ class Database:
 
     @classmethod
     def open(
-        cls, files: Files, path: str, *, read_only: bool = False, checksums: bool = True, sync: bool = True
+        cls,
+        files: Files,
+        path: str,
+        *,
+        read_only: bool = False,
+        checksums: bool = True,
+        sync: bool = True,
+        grow_bytes: int = GROW_BYTES,
     ) -> Database:
         """Open, or create when missing and not `read_only`. Every page in use is read and proved.
 
         DatabaseLocked, NotADatabase, DatabaseCorrupt; OSError where the system refuses. A writer locks out
         all others, readers only writers. `checksums` keeps `<path>.sum`; `sync` False leaves out every
-        fsync (unsafe)."""
+        fsync (unsafe). The file grows by `grow_bytes` beyond what is needed."""
         fd = files.open(path, write=not read_only, create=not read_only)
         try:
             if not files.flock(fd, shared=read_only):
                 raise DatabaseLocked(path)
             if not read_only and _is_unborn(files, fd):
                 _create(files, fd, path, sync)
-            return cls(files, path, fd, SumFile(files, path + ".sum") if checksums else None, read_only, sync)
+            sums = SumFile(files, path + ".sum") if checksums else None
+            return cls(files, path, fd, sums, read_only, sync, grow_bytes)
         except BaseException:
             files.close(fd)
             raise
@@ -182,8 +198,8 @@ class Database:
 
     def _grow_file(self, needed: int) -> None:
         if needed > self._file_size:
-            self._files.truncate(self._fd, needed + GROW_BYTES)
-            self._file_size = needed + GROW_BYTES
+            self._files.truncate(self._fd, needed + self._grow_bytes)
+            self._file_size = needed + self._grow_bytes
 
     def close(self) -> None:
         """Give the lock back. Pins must be closed before."""
@@ -431,10 +447,13 @@ def _create(files: Files, fd: int, path: str, sync: bool) -> None:
         files.fsync(fd)
 
 
+_SECTOR = 512  # file systems cut no finer; the first bytes of a good database are zeros too
+
+
 def _is_unborn(files: Files, fd: int) -> bool:
     """Whether the file is new, or its creation was cut short: nothing was ever stored in it."""
     size = files.size(fd)
-    if size > _FIRST_PAGES * PAGE_SIZE:
+    if size > _FIRST_PAGES * PAGE_SIZE or size % _SECTOR:
         return False
     head = files.pread(fd, 2 * PAGE_SIZE, 0)
     if not any(head):
