@@ -102,7 +102,7 @@ def test_the_first_error_is_final_and_nothing_after_it_happens(wake, appender, f
         try:
             appender.completed()
         except OSError as error:
-            assert error.errno == number
+            assert error.errno == number  # noqa: PT017
             break
     appender.append(file, 6, b"after")
     for _ in range(2):

@@ -192,7 +192,7 @@ def test_a_stream_may_end_badly_after_messages_and_without_any(harness, channel)
         harness.server.send_many([(opened, part) for part in sent])
         harness.server.finish_many([(opened, 11, "out of range")])
         got = []
-        with pytest.raises(grpc.RpcError) as caught:
+        with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012
             for part in call:
                 got.append(part)
         assert (got, caught.value.code(), caught.value.details()) == (

@@ -119,9 +119,9 @@ def test_large_messages_pass_both_ways_on_a_stream(channel):
 def test_a_cancelled_stream_says_so_and_the_server_hears_of_it(harness):
     channel = Channel(f"127.0.0.1:{harness.port}")
     stream = channel.stream(PREFIX + "Drip")
+    messages, before = len(harness.events("MESSAGE")), len(harness.events("CANCEL"))
     stream.send(b"x")
-    harness.wait("MESSAGE")
-    before = len(harness.events("CANCEL"))
+    harness.wait("MESSAGE", messages + 1)
     stream.cancel()
     for _ in range(2):
         with pytest.raises(RpcError) as caught:
@@ -234,7 +234,8 @@ from pyetcd._native import Channel
 channel = Channel(sys.argv[1])
 print("waiting", flush=True)
 try:
-    channel.unary("/test.Echo/Hold", b"") if sys.argv[2] == "unary" else channel.stream("/test.Echo/Drip").recv()
+    channel.unary("/test.Echo/Hold", b"") if sys.argv[2] == "unary" else
+    channel.stream("/test.Echo/Drip").recv()
 except KeyboardInterrupt:
     print("interrupted")
 """

@@ -1,4 +1,5 @@
-"""A small service around the native Server, and a client that speaks HTTP/2 frame by frame, for the tests of the wire."""
+"""A small service around the native Server, and a client that speaks HTTP/2 frame by frame, for the tests
+of the wire."""
 
 from __future__ import annotations
 

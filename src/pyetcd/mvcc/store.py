@@ -81,7 +81,7 @@ class Store:
 
     @property
     def settled_revision(self) -> int:
-        """Up to here all changes are in the backend; a large deletion behind it is still being written out."""
+        """Up to here all changes are in the backend; a large deletion behind it is still being written."""
         pending = self._deletions.pending
         return pending[0].main - 1 if pending else self._writer.revision
 
