@@ -30,7 +30,7 @@ class Ran:
 
 @dataclass
 class Etcdctl:
-    """Runs our etcdctl against `endpoint`."""
+    """Runs our etcdctl against `endpoint`, if it is not empty."""
 
     endpoint: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -40,7 +40,8 @@ class Etcdctl:
 
     def variables(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ETCDCTL_")}
-        return {**inherited, "ETCDCTL_ENDPOINTS": self.endpoint, **self.environment}
+        ours = {"ETCDCTL_ENDPOINTS": self.endpoint} if self.endpoint else {}
+        return {**inherited, **ours, **self.environment}
 
     def __call__(self, *args: str, stdin: bytes = b"") -> Ran:
         done = subprocess.run(

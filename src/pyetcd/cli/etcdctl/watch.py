@@ -16,6 +16,8 @@ from pyetcd.proto.lite import Message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyetcd.cli.command import Invocation
 
 BAD_NUMBER = "bad number of arguments"
@@ -26,7 +28,7 @@ NO_COMMANDS = "bad number of arguments (found separator --, but no commands)"
 class Wanted:
     """What a watch command asks for: `keys` is a key and perhaps a range_end, `program` what events start."""
 
-    __slots__ = ("keys", "program")
+    __slots__ = ("call", "keys", "program")
 
     def __init__(self, call: Invocation, environment_keys: list[str]) -> None:
         positional = call.args if call.dash is None else call.args[: call.dash]
@@ -36,6 +38,10 @@ class Wanted:
         if environment_keys and positional:
             raise Exit(BAD_ARGS, CONFLICT)
         self.keys = environment_keys or positional
+        self.call = call
+
+    def request(self) -> Message:
+        return create_request(self.call, self.keys)
 
 
 def environment_keys() -> list[str]:
@@ -75,7 +81,7 @@ def watch(call: Invocation) -> None:
         return
     wanted = Wanted(call, keys)
     session = Session(call)
-    _follow(session, Watcher(session.client, create_request(call, wanted.keys)), wanted.program)
+    _follow(session, Watcher(session.client, wanted.request()), wanted.program)
     raise Exit(INTERRUPTED, "watch is canceled by the server")
 
 
@@ -121,38 +127,60 @@ def _run(program: list[str], answer: WatchAnswer) -> None:
 
 
 def _interactive(call: Invocation, keys: list[str]) -> None:
-    """Read `watch …` and `progress` lines until stdin ends."""
+    """Read `watch …` and `progress` lines until stdin ends; each watch runs in a thread of its own."""
     from threading import Thread
-
-    from pyetcd.cli.etcdctl import words
-    from pyetcd.cli.etcdctl.tree import watch_command
 
     session = Session(call)
     watchers: list[Watcher] = []
+    threads: list[Thread] = []
+    try:
+        for line in _stdin_lines():
+            wanted = _command_in(line, keys, watchers)
+            if wanted is None:
+                continue
+            watcher = Watcher(session.client, wanted.request())
+            watchers.append(watcher)
+            arguments = (session, watcher, wanted.program)
+            threads.append(Thread(target=_follow_in_background, args=arguments, daemon=True))
+            threads[-1].start()
+    finally:
+        # The wire must not be waited on while the interpreter shuts down.
+        for watcher in watchers:
+            watcher.close()
+        for thread in threads:
+            thread.join()
+
+
+def _stdin_lines() -> Iterator[str]:
     while True:
         line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
         if not line.endswith("\n"):
             raise Exit(INVALID_INPUT, "error reading watch request line: EOF")
-        line = line[:-1]
-        args = words.split(line)
-        if not args:
-            _complain(f"Invalid command: {line} (watch and progress supported)")
-        elif args[0] == "progress":
-            for watcher in watchers:
-                watcher.request_progress()
-        elif args[0] != "watch":
-            _complain(f"Invalid command {line} (only support watch)")
-        elif len(args) < 2 and not keys:
-            _complain(f"Invalid command {line} (command type or key is not provided)")
-        else:
-            try:
-                inner = command.parse(watch_command(), args[1:], args[1:])
-            except (command.FlagError, command.HelpWanted) as error:
-                raise Exit(BAD_ARGS, str(error) or "pflag: help requested") from None
-            wanted = Wanted(inner, keys)
-            watcher = Watcher(session.client, create_request(inner, wanted.keys))
-            watchers.append(watcher)
-            Thread(target=_follow_in_background, args=(session, watcher, wanted.program), daemon=True).start()
+        yield line[:-1]
+
+
+def _command_in(line: str, keys: list[str], watchers: list[Watcher]) -> Wanted | None:
+    """The watch that a line asks for. None after another command, or one that is no good."""
+    from pyetcd.cli.etcdctl import words
+    from pyetcd.cli.etcdctl.tree import watch_command
+
+    args = words.split(line)
+    if not args:
+        _complain(f"Invalid command: {line} (watch and progress supported)")
+    elif args[0] == "progress":
+        for watcher in watchers:
+            watcher.request_progress()
+    elif args[0] != "watch":
+        _complain(f"Invalid command {line} (only support watch)")
+    elif len(args) < 2 and not keys:
+        _complain(f"Invalid command {line} (command type or key is not provided)")
+    else:
+        try:
+            inner = command.parse(watch_command(), args[1:], args[1:])
+        except (command.FlagError, command.HelpWanted) as error:
+            raise Exit(BAD_ARGS, str(error) or "pflag: help requested") from None
+        return Wanted(inner, keys)
+    return None
 
 
 def _follow_in_background(session: Session, watcher: Watcher, program: list[str]) -> None:

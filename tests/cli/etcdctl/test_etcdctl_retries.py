@@ -1,0 +1,89 @@
+"""What is tried again and what is not, against a server that counts and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from ctl_runner import Etcdctl
+
+from pyetcd.proto import rpc_pb2
+
+
+class Counting(grpc.GenericRpcHandler):
+    """Answers every call with `status`, and remembers what was called."""
+
+    def __init__(self, status: grpc.StatusCode, message: str) -> None:
+        self.status = status
+        self.message = message
+        self.calls: list[str] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        def refuse(request: bytes, context: grpc.ServicerContext) -> bytes:
+            self.calls.append(details.method)
+            if self.status is not grpc.StatusCode.OK:
+                context.abort(self.status, self.message)
+            return rpc_pb2.RangeResponse(count=1).SerializeToString()
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@pytest.fixture
+def serve() -> Iterator[object]:
+    servers: list[grpc.Server] = []
+
+    def start(handler: Counting) -> str:
+        server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.stop(None)
+
+
+def test_a_write_is_never_sent_twice(serve) -> None:  # type: ignore[no-untyped-def]
+    handlers = [Counting(grpc.StatusCode.UNAVAILABLE, "etcdserver: leader changed") for _ in range(2)]
+    both = Etcdctl(",".join(serve(handler) for handler in handlers))
+    for command, stdin in ((["put", "a", "b"], b""), (["del", "a"], b""), (["txn"], b"\nput a b\n\n\n")):
+        ran = both(*command, stdin=stdin)
+        assert (ran.code, ran.err) == (1, b"Error: etcdserver: leader changed\n")
+    assert sum(len(handler.calls) for handler in handlers) == 3
+
+
+def test_a_read_is_tried_at_the_next_endpoint(serve) -> None:  # type: ignore[no-untyped-def]
+    bad = Counting(grpc.StatusCode.UNAVAILABLE, "etcdserver: leader changed")
+    good = Counting(grpc.StatusCode.OK, "")
+    ran = Etcdctl(f"{serve(bad)},{serve(good)}")("get", "a", "-w", "json")
+    assert (ran.code, ran.out) == (0, b'{"count":1}\n')
+    assert (len(bad.calls), len(good.calls)) == (1, 1)
+
+
+def test_a_refusal_that_will_not_change_is_final_for_reads_too(serve) -> None:  # type: ignore[no-untyped-def]
+    refusing = Counting(grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
+    ran = Etcdctl(serve(refusing))("get", "a")
+    assert (ran.code, ran.err) == (1, b"Error: etcdserver: permission denied\n")
+    assert len(refusing.calls) == 1
+
+
+def test_a_read_gives_up_after_a_hundred_refusals(serve) -> None:  # type: ignore[no-untyped-def]
+    refusing = Counting(grpc.StatusCode.UNAVAILABLE, "etcdserver: no leader")
+    ran = Etcdctl(serve(refusing))("get", "a", "--command-timeout=60s")
+    assert (ran.code, ran.err) == (1, b"Error: etcdserver: no leader\n")
+    assert len(refusing.calls) == 100
+
+
+def test_an_unknown_error_is_shown_as_grpc_shows_it(serve) -> None:  # type: ignore[no-untyped-def]
+    refusing = Counting(grpc.StatusCode.UNKNOWN, "strange")
+    assert Etcdctl(serve(refusing))("get", "a").err == b"Error: rpc error: code = Unknown desc = strange\n"
+
+
+def test_the_time_of_a_command_ends_its_tries(serve) -> None:  # type: ignore[no-untyped-def]
+    refusing = Counting(grpc.StatusCode.UNAVAILABLE, "etcdserver: no leader")
+    ran = Etcdctl(serve(refusing))("get", "a", "--command-timeout=300ms")
+    assert (ran.code, ran.err) == (1, b"Error: context deadline exceeded\n")
+    assert 1 < len(refusing.calls) < 100

@@ -1,0 +1,158 @@
+"""Help, unknown commands and flags, and how long etcdctl takes to start: no server needed."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+from ctl_runner import Etcdctl
+
+HELP_LINE = 'Use "etcdctl options" for a list of global command-line options (applies to all commands).\n'
+
+
+@pytest.fixture
+def ctl() -> Etcdctl:
+    return Etcdctl("127.0.0.1:1")
+
+
+def test_the_version_is_etcds(ctl: Etcdctl) -> None:
+    assert ctl("version").text == "etcdctl version: 3.7.1\nAPI version: 3.7\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"], ["--", "get", "a"]])
+def test_help_lists_the_commands_by_group(ctl: Etcdctl, arguments: list[str]) -> None:
+    ran = ctl(*arguments)
+    assert ran.code == 0
+    assert "\n\nUsage:\n  etcdctl [command]\n\nKey-value commands\n  compaction  " in ran.text
+    assert ran.text.endswith(f"more information about a command.\n{HELP_LINE}")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["get", "--help"], ["get", "a", "-h"], ["help", "get"], ["--help", "get", "--limit=x"]]
+)
+def test_help_for_a_command_shows_its_flags(ctl: Etcdctl, arguments: list[str]) -> None:
+    ran = ctl(*arguments)
+    if "--limit=x" in arguments:
+        assert ran.code == 1, "cobra reads all flags before it thinks of help"
+        return
+    assert ran.code == 0
+    assert "\nUsage:\n  etcdctl get [options] <key> [range_end] [flags]\n\nFlags:\n" in ran.text
+    assert "\n      --limit int            " in ran.text
+    assert ' (default "l")\n' in ran.text
+    assert ran.text.endswith(HELP_LINE)
+
+
+@pytest.mark.parametrize("arguments", [["lease"], ["lease", "nonsense"], ["lease", "--help"]])
+def test_a_group_of_commands_explains_itself(ctl: Etcdctl, arguments: list[str]) -> None:
+    ran = ctl(*arguments)
+    assert ran.code == 0
+    assert "\nUsage:\n  etcdctl lease [command]\n\nAvailable Commands:\n  grant       " in ran.text
+
+
+def test_inherited_flags_have_their_own_heading(ctl: Etcdctl) -> None:
+    assert "\n\nGlobal Flags:\n      --cluster   " in ctl("endpoint", "status", "--help").text
+
+
+def test_the_global_flags_are_listed_by_options(ctl: Etcdctl) -> None:
+    ran = ctl("options")
+    assert ran.text.startswith(
+        "The following options can be passed to any command:\n\n      --auth-jwt-token string  "
+    )
+    assert "\n  -w, --write-out string  " in ran.text
+    assert "(default [127.0.0.1:2379])\n" in ran.text
+    assert "(default 5s)\n" in ran.text
+
+
+def test_an_unknown_command_is_answered_with_what_it_may_have_been(ctl: Etcdctl) -> None:
+    ran = ctl("getx")
+    assert (ran.code, ran.out) == (1, b"")
+    assert ran.err.decode() == (
+        'Error: unknown command "getx" for "etcdctl"\n\nDid you mean this?\n\tget\n\n'
+        "Run 'etcdctl --help' for usage.\n"
+    )
+    ran = ctl("nonsense")
+    assert ran.err.decode() == (
+        'Error: unknown command "nonsense" for "etcdctl"\nRun \'etcdctl --help\' for usage.\n'
+    )
+
+
+def test_a_command_may_be_shortened_while_it_is_the_only_one(ctl: Etcdctl) -> None:
+    assert ctl("ver").text == ctl("version").text
+    assert ctl("lease", "gr").err == b"Error: lease grant command needs TTL argument\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["get", "--nonsense", "a"], "unknown flag: --nonsense"),
+        (["get", "-z", "a"], "unknown shorthand flag: 'z' in -z"),
+        (["get", "a", "--limit"], "flag needs an argument: --limit"),
+        (["get", "a", "-w"], "flag needs an argument: 'w' in -w"),
+        (["get", "---a"], "bad flag syntax: ---a"),
+        (
+            ["get", "--limit", "x", "a"],
+            'invalid argument "x" for "--limit" flag: strconv.ParseInt: parsing "x": invalid syntax',
+        ),
+        (
+            ["get", "--prefix=maybe", "a"],
+    listed = "The following options can be passed to any command:\n\n      --auth-jwt-token string  "
+    assert ran.text.startswith(listed)
+        ),
+        (
+            ["--dial-timeout", "5", "get", "a"],
+            'invalid argument "5" for "--dial-timeout" flag: time: missing unit in duration "5"',
+        ),
+        (
+            ["--endpoints", '"a', "get", "a"],
+            'invalid argument "\\"a" for "--endpoints" flag: parse error on line 1, column 3:'
+            ' extraneous or missing " in quoted-field',
+        ),
+    ],
+)
+def test_a_bad_flag_is_named_and_followed_by_the_usage(
+    ctl: Etcdctl, arguments: list[str], error: str
+) -> None:
+    ran = ctl(*arguments)
+    assert (ran.code, ran.out) == (1, b"")
+    assert ran.err.decode().startswith(f"Error: {error}\nUsage:\n  etcdctl get ")
+    assert ran.err.endswith(b"(RangeStream)\n\n")
+
+
+def test_an_unknown_help_topic_is_told(ctl: Etcdctl) -> None:
+    ran = ctl("help", "nonsense")
+    assert ran.code == 0
+    assert ran.err.startswith(b"Unknown help topic [`nonsense`]\nUsage:\n  etcdctl [command]\n")
+
+
+def test_only_what_is_needed_is_loaded() -> None:
+    script = (
+        "import sys\nbefore = set(sys.modules)\n"
+        "from pyetcd.cli.etcdctl import main\n"
+        "code = main(['etcdctl', '--endpoints=127.0.0.1:1', '--command-timeout=1ms', 'get', 'a'])\n"
+        "print(code, *sorted(set(sys.modules) - before))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    code, *loaded = ran.stdout.split()
+    assert code == "1"
+    heavy = {"asyncio", "google", "argparse", "grpc", "logging", "typing", "json", "dataclasses", "threading"}
+    assert not heavy & {name.partition(".")[0] for name in loaded}
+    assert len(loaded) < 40
+
+
+def test_it_starts_fast() -> None:
+    """Scripts call it in loops: here, on whatever machine, at most 100 ms more than Python itself."""
+
+    def seconds(code: str) -> float:
+        samples = []
+        for _ in range(7):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+            samples.append(time.perf_counter() - started)
+        return statistics.median(samples)
+
+    bare = seconds("pass")
+    ours = seconds("from pyetcd.cli.etcdctl import main; main(['etcdctl', 'version'])")
+    assert ours < 3 * bare + 0.1
