@@ -234,8 +234,10 @@ from pyetcd._native import Channel
 channel = Channel(sys.argv[1])
 print("waiting", flush=True)
 try:
-    channel.unary("/test.Echo/Hold", b"") if sys.argv[2] == "unary" else
-    channel.stream("/test.Echo/Drip").recv()
+    if sys.argv[2] == "unary":
+        channel.unary("/test.Echo/Hold", b"")
+    else:
+        channel.stream("/test.Echo/Drip").recv()
 except KeyboardInterrupt:
     print("interrupted")
 """
