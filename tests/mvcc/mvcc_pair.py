@@ -142,13 +142,28 @@ class Pair:
                 )
         self.background.run()
         assert self.backend.scan(b"key", b"") == twin.stored()
+        self.check_index()
         assert self.told == sorted(set(self.told))
         if twin.revision > 1:
             assert self.told[-1] == twin.revision
         if isinstance(self.backend, MemoryBackend):
             assert not self.backend.held
 
+    def check_index(self) -> None:
+        """The index is what a restart would make of the backend: nothing is missing, nothing is left over."""
+        have, restored = self.store._reader.index, finish(restore(self.backend)).index
+        assert have.live == restored.live
+        assert {key: _listed(past) for key, past in have.history.items()} == {
+            key: _listed(past) for key, past in restored.history.items()
+        }
+        assert list(have.keys) == sorted(have.live)
+        assert list(have.dead) == sorted(key for key in have.history if key not in have.live)
+
     async def close(self) -> None:
         await self.store.close()
         if isinstance(self.backend, Backend):
             await self.backend.close()
+
+
+def _listed(past: int | list[int]) -> list[int]:
+    return [past] if isinstance(past, int) else past
