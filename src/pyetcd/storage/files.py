@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 import struct
 from collections.abc import Sequence
+from mmap import MAP_SHARED, PROT_READ, PROT_WRITE
+from mmap import mmap as Map
 from typing import Protocol
 
 FILE_MODE = 0o600
@@ -70,9 +71,14 @@ class Files(Protocol):
 
     def fsync(self, fd: int) -> None: ...
 
-    def mmap(self, fd: int, length: int) -> mmap.mmap:
-        """Map the first `length` bytes, read-only and shared. ValueError when the file is shorter: a page
-        beyond the end would kill the process with SIGBUS."""
+    def mmap(self, fd: int, length: int, *, growable: bool = False) -> Map:
+        """Map the first `length` bytes, shared, for reading. ValueError when the file is shorter: a page
+        beyond the end would kill the process with SIGBUS. `growable`: for `grow_map`; wants a descriptor to
+        write to."""
+
+    def grow_map(self, view: Map, length: int) -> None:
+        """Make a map longer, in place; the file is that long already. What was touched before stays mapped: a
+        new map of a large file would take a page fault of 1 to 10 us for every page again."""
 
     def lock(self, fd: int) -> bool:
         """Take the WAL's kind of exclusive lock (an open file description lock) without waiting. False: it
@@ -189,8 +195,12 @@ class OsFiles:
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
 
-    def mmap(self, fd: int, length: int) -> mmap.mmap:
-        return mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ)
+    def mmap(self, fd: int, length: int, *, growable: bool = False) -> Map:
+        # Python resizes only maps it may write to; nobody does.
+        return Map(fd, length, MAP_SHARED, PROT_READ | PROT_WRITE if growable else PROT_READ)
+
+    def grow_map(self, view: Map, length: int) -> None:
+        view.resize(length)  # mremap; its ftruncate to the length the file has changes nothing
 
     def lock(self, fd: int) -> bool:
         set_lock = getattr(fcntl, "F_OFD_SETLK", None)

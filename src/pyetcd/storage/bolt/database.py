@@ -71,7 +71,7 @@ class Database:
         self._grow_bytes = grow_bytes
         self._file_size = files.size(fd)
         first = _choose_meta(files, fd, path, self._file_size)
-        view = files.mmap(fd, self._file_size)
+        view = files.mmap(fd, self._file_size, growable=not read_only)
         self.pages = Pages(path, first.page_size, view)
         known = sums.load(first) if sums is not None else None
         walk = Walk(path, view, first, known)
@@ -191,7 +191,7 @@ class Database:
     def install(self, commit: Commit) -> None:
         """The commit is durable: make it the current state."""
         if len(self.pages.map) < self._file_size:
-            self.pages.map = self._files.mmap(self._fd, self._file_size)
+            self._files.grow_map(self.pages.map, self._file_size)
         self.state = commit.state
         self.free.committed(commit.state.meta.txid)
         self._count_size()
