@@ -1,4 +1,5 @@
-"""The hub against a naive twin: a watcher gets what a walk through the whole history gives, whatever happens on the way."""
+"""The hub against a naive twin: a watcher gets what a walk through the whole history gives, whatever
+happens on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the watch tests put around the hub: a loop on virtual time, a wire with slow readers, a history in a list."""
+"""What the watch tests put around the hub: a loop on virtual time, a wire with slow readers, a history in a
+list."""
 
 from __future__ import annotations
 
@@ -174,7 +175,8 @@ class ListHistory:
         return self._states[change.revision - 1].get(change.key)
 
     def write(self, operations: Sequence[tuple[bytes, bytes | None]]) -> list[Change]:
-        """One transaction of puts and deletions (value None); a key at most once. The changes, none if nothing changed."""
+        """One transaction of puts and deletions (value None); a key at most once. The changes, none if
+        nothing changed."""
         revision = self.revision + 1
         changes: list[Change] = []
         for key, value in operations:
