@@ -219,7 +219,12 @@ class Backend:
     # ----------------------------------------------------------------------------------------------------
 
     def get(self, bucket: bytes, key: bytes) -> bytes | None:
-        return self.get_many(bucket, (key,))[0]
+        """The value of a key, or None."""
+        for layer in self._layers(bucket):
+            if key in layer:
+                return layer[key]
+        found = self._database.state.buckets.get(bucket)
+        return None if found is None else self._database.pages.get(found, key)
 
     def get_many(self, bucket: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, None where there is none."""

@@ -23,6 +23,7 @@ from pyetcd.storage.bolt.errors import DatabaseCorrupt
 MAX_DEPTH = 64  # a tree of two children a branch and 2**64 pages is not deeper
 BRANCH_CACHE_PAGES = 2048  # decoded, about 8 KB each at 17-byte keys
 
+_SORT_FROM = 8  # keys of one call that are worth sorting first
 _HEADER_SIZE = page.HEADER_SIZE
 _header = page.header.unpack_from
 _probe = struct.Struct(
@@ -114,12 +115,24 @@ class Pages:
     # -- lookups ---------------------------------------------------------------------------------------------
 
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
-        return self.get_many(bucket, (key,))[0]
+        """The value of a key, or None."""
+        if bucket.inline is not None:
+            return _inline_get(bucket.inline, key)
+        return self._get_ascending(bucket.root, (key,))[0]
 
     def get_many(self, bucket: Bucket, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of `keys`, None where there is none. Ascending keys are cheapest."""
+        """The values of `keys`, None where there is none."""
         if bucket.inline is not None:
             return [_inline_get(bucket.inline, key) for key in keys]
+        if len(keys) < _SORT_FROM:
+            return self._get_ascending(bucket.root, keys)
+        # In order, neighbours share a leaf, and the caches of the processor are used well: half the time.
+        ascending = sorted(keys)
+        found = dict(zip(ascending, self._get_ascending(bucket.root, ascending), strict=True))
+        return [found[key] for key in keys]
+
+    def _get_ascending(self, root: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Any order is right, ascending is fast."""
         view = self.map
         probe = _probe
         values: list[bytes | None] = []
@@ -128,7 +141,7 @@ class Pages:
         elements = count = at = 0
         for key in keys:
             if key < low or (key >= high and not unbounded):
-                offset, low, upper = self._descend(bucket.root, key)
+                offset, low, upper = self._descend(root, key)
                 unbounded = upper is None
                 high = upper or b""
                 count = _header(view, offset)[2]
