@@ -53,6 +53,7 @@ class Outbox:
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server
+        self.streams: dict[int, Stream] = {}  # open ones: the dispatcher adds, `finish` removes
         self._loop = loop
         self._replies: list[tuple[int, Body]] = []
         self._ends: list[tuple[int, int, str]] = []
@@ -65,7 +66,8 @@ class Outbox:
             self._schedule()
 
     def finish(self, call: int, code: int, message: str) -> None:
-        """Finish a call or stream with a gRPC status."""
+        """Finish a call or stream with a gRPC status. No more events of it come."""
+        self.streams.pop(call, None)
         self._ends.append((call, code, message))
         if not self._scheduled:
             self._schedule()
@@ -113,7 +115,7 @@ class Dispatcher:
         self._open: list[OpenStream | None] = [streams.get(name) for name in methods]
         self._http = http
         self._end_of_turn = end_of_turn
-        self._streams: dict[int, Stream] = {}
+        self._streams = outbox.streams
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def turn(self) -> bool:
@@ -191,10 +193,6 @@ class Dispatcher:
             self._outbox.reply(call, body)
         finally:
             self._tasks.pop(call, None)
-
-    def forget(self, call: int) -> None:
-        """A stream's service has finished it; no more events of it are wanted."""
-        self._streams.pop(call, None)
 
     async def close(self) -> None:
         """Cancel what is still under way."""

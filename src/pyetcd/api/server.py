@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping, Sequence
 
 from pyetcd import logs
@@ -14,14 +15,19 @@ from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
 from pyetcd.api.kv import KV
+from pyetcd.api.leadership import Leadership
 from pyetcd.api.maintenance import Maintenance
+from pyetcd.api.watch import Watch
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.urls import Url
 from pyetcd.metrics import Registry
+from pyetcd.mvcc.watch_hub import WatchHub
 
 STOP_GRACE_SECONDS = 1.0
+STREAM_BACKLOG_BYTES = 1 << 20  # unsent bytes beyond which a stream counts as slow
+GRPC_OVERHEAD_BYTES = 512 << 10  # what etcd allows a message beyond max-request-bytes
 MAX_UINT32 = 0xFFFFFFFF
 
 _log = logs.get("api")
@@ -37,6 +43,7 @@ class ClientServer:
         registry: Registry,
         metrics: MemberMetrics,
         loop: asyncio.AbstractEventLoop,
+        chance: random.Random,
     ) -> None:
         config = member.config
         self._member = member
@@ -48,9 +55,23 @@ class ClientServer:
         outbox = Outbox(self._server, loop)
         kv, maintenance = KV(member, outbox), Maintenance(member)
         cluster, health = Cluster(member), Health(outbox)
+        self._leadership = Leadership(member)
+        self._leadership_seconds = config.election_ticks * config.heartbeat_interval_ms / 1000
+        self.hub = WatchHub(
+            member.store,
+            self._server,
+            member.header,
+            loop,
+            chance,
+            backlog_bytes_max=STREAM_BACKLOG_BYTES,
+            message_bytes_max=config.max_request_bytes + GRPC_OVERHEAD_BYTES,
+            progress_seconds=config.effective_watch_progress_notify_interval_seconds,
+        )
+        member.store.watch(self.hub.on_change, self.hub.on_bulk)
+        watch = Watch(self.hub, self._leadership, outbox.finish)
         unary: Mapping[str, Unary] = {**kv.unary, **maintenance.unary, **health.unary}
         coroutines: Mapping[str, AsyncUnary] = {**maintenance.coroutines, **cluster.coroutines}
-        streams: Mapping[str, OpenStream] = {**kv.streams, **health.streams}
+        streams: Mapping[str, OpenStream] = {**kv.streams, **watch.streams, **health.streams}
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
         assert set(streams) == set(STREAMS), "every announced stream has a handler"
         checks = HealthChecks(
@@ -73,6 +94,7 @@ class ClientServer:
             member.end_of_turn,
         )
         self._serving = False
+        self._leadership_timer: asyncio.TimerHandle | None = None
 
     def listen(self, urls: Sequence[Url]) -> None:
         """Bind; connections wait until `serve`. OSError when an address cannot be had."""
@@ -86,23 +108,31 @@ class ClientServer:
     def serve(self, urls: Sequence[Url]) -> None:
         """Answer from now on."""
         self._serving = True
+        self._check_leadership()
         self._turn()
         for url in urls:
             _log.info(
                 "serving client traffic insecurely; this is strongly discouraged!", {"address": url.host}
             )
 
+    def _check_leadership(self) -> None:
+        self._leadership.check()
+        self._leadership_timer = self._loop.call_later(self._leadership_seconds, self._check_leadership)
+
     def _turn(self) -> None:
         self._wake.clear()
         self._member.on_wake()
         if self._serving and self._dispatcher.turn():
             self._loop.call_soon(self._turn)
+        self.hub.flush()
         self._outbox.flush()
 
     async def close(self) -> None:
         """Stop accepting, end what is under way, close."""
         self._server.stop_accepting()
         self._serving = False
+        if self._leadership_timer is not None:
+            self._leadership_timer.cancel()
         await self._dispatcher.close()
         await self._http.close()
         self._outbox.flush()
@@ -123,7 +153,11 @@ UNARY = (
     "/etcdserverpb.Cluster/MemberList",
     "/grpc.health.v1.Health/Check",
 )
-STREAMS = ("/etcdserverpb.KV/RangeStream", "/grpc.health.v1.Health/Watch")
+STREAMS = (
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Watch/Watch",
+    "/grpc.health.v1.Health/Watch",
+)
 
 
 def _limits(config: ServerConfig) -> Limits:
@@ -134,4 +168,5 @@ def _limits(config: ServerConfig) -> Limits:
         keepalive_interval=config.grpc_keepalive_interval_seconds,
         keepalive_timeout=config.grpc_keepalive_timeout_seconds,
         keepalive_min_time=config.grpc_keepalive_min_time_seconds,
+        stream_backlog_bytes=STREAM_BACKLOG_BYTES,
     )

@@ -64,39 +64,29 @@ class Consensus:
         self._proposals.append(data)
 
     def flush(self) -> None:
-        """At the end of a turn: propose what is queued, unless an append is under way that it can wait
-        for."""
+        """At the end of a turn, or when the log thread has news: acknowledge what has become durable, propose
+        what is queued, unless an append is under way that it can wait for, and do what raft wants done."""
         if self._failed:
             return
-        if self._proposals and not self._appending and self.node.lead:
-            proposals, self._proposals = self._proposals, []
-            try:
-                self.node.propose(proposals)
-            except ProposalDropped:
-                self._on_dropped(proposals)
-        self._take_readys()
+        try:
+            self._acknowledge()
+            if self._proposals and not self._appending and self.node.lead:
+                proposals, self._proposals = self._proposals, []
+                try:
+                    self.node.propose(proposals)
+                except ProposalDropped:
+                    self._on_dropped(proposals)
+            self._take_readys()
+        except OSError as error:
+            self._failed = True
+            self._on_failure(error)
 
     def tick(self) -> None:
         self.node.tick()
         self.flush()
 
     def durable(self) -> None:
-        """The log thread has news: what became durable is acknowledged to raft, and what that commits is
-        applied."""
-        if self._failed:
-            return
-        try:
-            done = self._wal.completed()
-        except OSError as error:
-            self._failed = True
-            self._on_failure(error)
-            return
-        appending = self._appending
-        while appending and appending[0][0] <= done:
-            _, ready = appending.popleft()
-            messages = self.node.stable(ready)
-            if messages:
-                self._send(messages)
+        """The log thread has news."""
         self.flush()
 
     def resume(self) -> None:
@@ -107,10 +97,30 @@ class Consensus:
 
     # What it does about it
 
+    def _acknowledge(self) -> bool:
+        """Tell raft what has become durable. False when nothing has. OSError when a write has failed."""
+        appending = self._appending
+        if not appending:
+            return False
+        done = self._wal.completed()
+        if appending[0][0] > done:
+            return False
+        while appending and appending[0][0] <= done:
+            _, ready = appending.popleft()
+            messages = self.node.stable(ready)
+            if messages:
+                self._send(messages)
+        return True
+
     def _take_readys(self) -> None:
         node = self.node
-        while (ready := node.ready()) is not None:
-            self._take(ready)
+        while True:
+            while (ready := node.ready()) is not None:
+                self._take(ready)
+            # A Ready with nothing to write, such as a pre-vote for oneself, is durable as soon as the log is:
+            # the log thread has nothing to do for it and will not call.
+            if not self._acknowledge():
+                break
         if self._committed and not self._busy:
             self._apply_committed()
 

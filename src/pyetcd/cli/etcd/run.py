@@ -42,7 +42,7 @@ REFUSALS = (
 
 
 async def run(config: ServerConfig) -> int:
-    """Serve until SIGTERM or SIGINT, or until the disk fails. Returns the exit code."""
+    """Serve until SIGTERM or SIGINT, or until the disk fails. Returns the exit code, or minus the signal."""
     files = OsFiles()
     log_start(config, member_initialized=exists(files, config.effective_wal_dir))
     with ThreadPoolExecutor(4, "etcd-io") as executor:
@@ -68,13 +68,14 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
 
     wake = Wake()
     appender = Appender(wake)
-    opened = open_member(config, files, executor, appender, random.Random())
+    chance = random.Random()
+    opened = open_member(config, files, executor, appender, chance)
     member = Member(config, opened, NoLeases(), loop, int(time.time() * 1000), failed)
     registry = Registry()
-    server = ClientServer(member, wake, registry, MemberMetrics(registry), loop)
+    server = ClientServer(member, wake, registry, MemberMetrics(registry), loop, chance)
     server.listen(config.listen_client_urls)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end, 0)
+        loop.add_signal_handler(number, end, -number)
     published = asyncio.Event()
     member.start()
     publishing = loop.create_task(member.publish())
