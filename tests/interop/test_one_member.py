@@ -4,105 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from servers import Etcd
 
 from pyetcd.proto.rpc_pb2 import (
     Compare,
     DeleteRangeRequest,
-    HashKVRequest,
-    HashKVResponse,
     PutRequest,
-    PutResponse,
-    RangeRequest,
     RangeResponse,
     RequestOp,
     TxnRequest,
     TxnResponse,
 )
-
-ETCD = Path(sys.executable).parent / "etcd"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Etcd:
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port, self.peer_port = free_port(), free_port()
-        self.start()
-
-    def start(self) -> None:
-        client, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.peer_port}"
-        arguments = {
-            "data-dir": str(self.directory / "data"),
-            "listen-client-urls": client,
-            "advertise-client-urls": client,
-            "listen-peer-urls": peer,
-            "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"default={peer}",
-        }
-        command = [str(ETCD), *(f"--{name}={value}" for name, value in arguments.items())]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        seen = []
-        for line in self.process.stderr:
-            seen.append(line)
-            if "ready to serve client requests" in line:
-                break
-        else:
-            raise AssertionError("did not become ready:\n" + "".join(seen))
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
-
-    def call(self, path: str, request: object, response: type) -> object:
-        method = self.channel.unary_unary(
-            f"/etcdserverpb.{path}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=response.FromString,
-        )
-        return method(request, timeout=10)
-
-    def put(self, key: bytes, value: bytes) -> int:
-        response = self.call("KV/Put", PutRequest(key=key, value=value), PutResponse)
-        assert isinstance(response, PutResponse)
-        return response.header.revision
-
-    def range(self, key: bytes, end: bytes = b"") -> RangeResponse:
-        response = self.call("KV/Range", RangeRequest(key=key, range_end=end), RangeResponse)
-        assert isinstance(response, RangeResponse)
-        return response
-
-    def hash(self) -> int:
-        response = self.call("Maintenance/HashKV", HashKVRequest(), HashKVResponse)
-        assert isinstance(response, HashKVResponse)
-        return response.hash
-
-    def stop(self, how: signal.Signals) -> int:
-        self.channel.close()
-        self.process.send_signal(how)
-        code = self.process.wait(timeout=20)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return code
-
-
-@pytest.fixture
-def etcd(tmp_path: Path) -> Iterator[Etcd]:
-    member = Etcd(tmp_path)
-    yield member
-    if member.process.poll() is None:
-        member.stop(signal.SIGKILL)
 
 
 def test_puts_ranges_transactions_and_deletions_answer_as_etcd_does(etcd: Etcd) -> None:
