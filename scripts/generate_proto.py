@@ -18,6 +18,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 PROTO = Path("pyetcd/proto")
 LITE_TABLES = PROTO / "lite_tables.py"
 LITE_PACKAGES = ("mvccpb", "authpb", "etcdserverpb", "v3lockpb", "v3electionpb")
+NOT_FOR_CLIENTS = str(PROTO / "raft_internal.proto")  # and names messages of packages not listed above
 
 
 def generate(out: Path) -> list[Path]:
@@ -49,7 +50,8 @@ def lite_tables(files: descriptor_pb2.FileDescriptorSet) -> str:
     messages: dict[str, str] = {}
     enums: dict[str, str] = {}
     for file in files.file:
-        if file.package in LITE_PACKAGES and file.syntax == "proto3":
+        is_contract = file.package in LITE_PACKAGES and file.name != NOT_FOR_CLIENTS
+        if is_contract and file.syntax == "proto3":
             for enum in file.enum_type:
                 enums[f"{file.package}.{enum.name}"] = enum_line(enum)
             for message in file.message_type:

@@ -4,20 +4,16 @@ import subprocess
 import sys
 
 import pytest
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyetcd.proto import auth_pb2, election_pb2, kv_pb2, lite, lock_pb2, rpc_pb2
+from pyetcd.proto import election_pb2, lite, lock_pb2, rpc_pb2
 from pyetcd.proto.lite_tables import ENUMS, MESSAGES
 
-MODULES = {
-    "mvccpb": kv_pb2,
-    "authpb": auth_pb2,
-    "etcdserverpb": rpc_pb2,
-    "v3lockpb": lock_pb2,
-    "v3electionpb": election_pb2,
-}
+GENERATED = (election_pb2, lock_pb2, rpc_pb2)  # which bring all others into the default pool
 RANGES = {"int64": (-(1 << 63), (1 << 63) - 1), "uint64": (0, (1 << 64) - 1), "uint32": (0, (1 << 32) - 1)}
 
 
@@ -54,8 +50,7 @@ def message_of(name: str, depth: int = 3) -> st.SearchStrategy[lite.Message]:
 
 def to_pb2(message: lite.Message) -> Message:
     """The same content in a generated message, field by field."""
-    package, _, name = message.type.rpartition(".")
-    result: Message = getattr(MODULES[package], name)()
+    result = GetMessageClass(Default().FindMessageTypeByName(message.type))()
     for field in lite.fields(message.type):
         if not message.has(field.name):
             continue
@@ -69,6 +64,12 @@ def to_pb2(message: lite.Message) -> Message:
         else:
             setattr(result, field.name, value)
     return result
+
+
+def test_the_tables_have_all_they_name() -> None:
+    fields = [field for name in MESSAGES for field in lite.fields(name)]
+    assert {field.target for field in fields if field.kind == "message"} <= set(MESSAGES)
+    assert {field.target for field in fields if field.kind == "enum"} <= set(ENUMS)
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(MESSAGES)))
