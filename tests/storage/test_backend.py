@@ -153,7 +153,9 @@ def test_enough_writes_start_a_commit_before_the_interval(tmp_path: Path) -> Non
     run(work)
 
 
-def test_no_commit_splits_what_is_written_between_hold_and_release(tmp_path: Path) -> None:
+def test_no_commit_splits_what_is_written_between_hold_and_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> None:
         backend = Backend.open(OsFiles(), str(tmp_path / "db"), None, writes_max=5)
         backend.hold()
@@ -165,7 +167,11 @@ def test_no_commit_splits_what_is_written_between_hold_and_release(tmp_path: Pat
         for n in range(60, 100):
             backend.append(rev(n), b"v")
             await asyncio.sleep(0)
-        assert backend.full
+        assert not backend.full  # nobody else is refused for what must lie in one transaction
+        monkeypatch.setattr("pyetcd.storage.backend.HELD_BYTES", 1)
+        for n in range(100, 110):
+            backend.append(rev(n), b"v")
+        assert backend.full  # but even that has a bound
         await backend.drained()  # whoever holds must not be made to wait for itself
         assert backend.commits == 0
         backend.release()

@@ -12,7 +12,9 @@ Rules that hold here:
 
 * Everything is called from the loop. The executor only runs `Database.write` and `Database.make_durable`.
 * No commit freezes between `hold()` and `release()`, so what is written in between is in one transaction.
-* The buffer is bounded by back-pressure: when `full`, whoever takes new work waits for `drained()`.
+* The buffer is bounded by back-pressure: when `full`, whoever takes new work waits for `drained()`. While a
+  commit is held back the bound is sixteen times as large: what must lie in one transaction (a deletion of
+  200,000 keys) must fit, and nobody else is to be refused for it.
 * When a commit fails (disk full, I/O error, a damaged page), nothing is retried: `failure` is set,
   `on_failure` called, and every commit asked for raises `BackendFailed`. The file holds the last good
   state; reads stay right.
@@ -41,6 +43,7 @@ COMMIT_WRITES = 10_000
 COMMIT_BYTES = 16 << 20
 FULL_WRITES = 4 * COMMIT_WRITES
 FULL_BYTES = 4 * COMMIT_BYTES
+HELD_BYTES = 16 * FULL_BYTES  # the bound while a commit is held back, see `hold`
 SLICE_SECONDS = 0.001  # of building pages, between turns of the loop
 WRITE_BEHIND_BYTES = (
     4 << 20
@@ -208,8 +211,11 @@ class Backend:
         full."""
         if self._writes >= self._commit_writes or self._bytes >= COMMIT_BYTES:
             self._want_commit()
-            self._check_at = self._full_writes
-            self.full = self._writes >= self._full_writes or self._bytes >= FULL_BYTES
+            self._check_at = self._writes + self._commit_writes
+            if self._holds:
+                self.full = self._bytes >= HELD_BYTES
+            else:
+                self.full = self._writes >= self._full_writes or self._bytes >= FULL_BYTES
             return
         self._check_at = self._commit_writes
         if self._timer is None and (loop := _running_loop()) is not None:
