@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -15,8 +18,9 @@ func fanout(ctx context.Context, pool []*clientv3.Client) Result {
 	var delivered atomic.Int64
 	arrived := make(chan struct{}, *watchers)
 	for i := range *watchers {
-		// A context of its own gives each watcher a gRPC stream of its own.
-		watch := pool[i%len(pool)].Watch(context.WithValue(ctx, streamKey{}, i), "watched", clientv3.WithCreatedNotify())
+		// The client puts watchers with equal metadata on one gRPC stream; these have one each.
+		own := metadata.AppendToOutgoingContext(ctx, "watcher", strconv.Itoa(i))
+		watch := pool[i%len(pool)].Watch(own, "watched", clientv3.WithCreatedNotify())
 		<-watch
 		go func() {
 			for r := range watch {
@@ -27,6 +31,7 @@ func fanout(ctx context.Context, pool []*clientv3.Client) Result {
 			}
 		}()
 	}
+	say("begin")
 	begin := time.Now()
 	end := begin.Add(time.Duration(*seconds * float64(time.Second)))
 	var laps []time.Duration
@@ -40,16 +45,17 @@ func fanout(ctx context.Context, pool []*clientv3.Client) Result {
 		}
 		laps = append(laps, time.Since(start))
 	}
-	r := summary([][]time.Duration{laps}, time.Since(begin), 0)
+	took := time.Since(begin)
+	say("end")
+	r := summary([][]time.Duration{laps}, took, 0)
 	r.Ops = delivered.Load()
 	return r
 }
 
-type streamKey struct{}
-
 // fill puts every key of the key space once, with transactions of 100 puts.
 func fill(ctx context.Context, pool []*clientv3.Client) Result {
-	var next, errors atomic.Int64
+	var next atomic.Int64
+	say("begin")
 	begin := time.Now()
 	var group sync.WaitGroup
 	for i := range *clients {
@@ -72,7 +78,9 @@ func fill(ctx context.Context, pool []*clientv3.Client) Result {
 		}()
 	}
 	group.Wait()
-	return Result{Ops: int64(*keys), Seconds: time.Since(begin).Seconds(), Errors: errors.Load()}
+	took := time.Since(begin)
+	say("end")
+	return Result{Ops: int64(*keys), Seconds: took.Seconds()}
 }
 
 // page walks all keys at one old revision, 500 a page, while others write; it gives up after -seconds and says how far it came.
@@ -101,6 +109,7 @@ func page(ctx context.Context, pool []*clientv3.Client) Result {
 		}()
 	}
 	time.Sleep(200 * time.Millisecond)
+	say("begin")
 	begin := time.Now()
 	from, seen := "/registry/", int64(0)
 	var laps []time.Duration
@@ -118,6 +127,7 @@ func page(ctx context.Context, pool []*clientv3.Client) Result {
 		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
 	}
 	took := time.Since(begin)
+	say("end")
 	close(stop)
 	group.Wait()
 	r := summary([][]time.Duration{laps}, took, 0)
@@ -127,7 +137,8 @@ func page(ctx context.Context, pool []*clientv3.Client) Result {
 
 // expire grants -keys leases that all run out at one moment, each with a key, and measures how late the last key goes.
 func expire(ctx context.Context, pool []*clientv3.Client) Result {
-	const ttl = 30
+	const ttl = 40
+	say("begin")
 	begin := time.Now()
 	var next, last atomic.Int64
 	var group sync.WaitGroup
@@ -164,11 +175,13 @@ func expire(ctx context.Context, pool []*clientv3.Client) Result {
 		time.Sleep(50 * time.Millisecond)
 	}
 	late := time.Since(time.UnixMicro(last.Load())).Seconds()
+	say("end")
 	return Result{Ops: int64(*keys), Seconds: time.Since(begin).Seconds(), Extra: late}
 }
 
 // stream reads every key through one RangeStream.
 func stream(ctx context.Context, pool []*clientv3.Client) Result {
+	say("begin")
 	begin := time.Now()
 	chunks, err := pool[0].GetStream(ctx, "/registry/", clientv3.WithPrefix())
 	if err != nil {
@@ -181,5 +194,10 @@ func stream(ctx context.Context, pool []*clientv3.Client) Result {
 		}
 		seen += int64(len(chunk.RangeResponse.GetKvs()))
 	}
-	return Result{Ops: seen, Seconds: time.Since(begin).Seconds()}
+	took := time.Since(begin)
+	say("end")
+	if seen != int64(*keys) {
+		fail(fmt.Errorf("a stream of %d keys", seen))
+	}
+	return Result{Ops: seen, Seconds: took.Seconds()}
 }

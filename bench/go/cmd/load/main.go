@@ -1,6 +1,8 @@
 // load drives an etcd server with one workload and prints what it saw as one line of JSON.
 //
-// The same binary drives pyetcd and real etcd, so that its own cost is equal on both sides.
+// The same binary drives pyetcd and real etcd, so that its own cost is equal on both sides. It also prints a line
+// "begin" and a line "end" around what it measures: preparations and warm-up lie before, sums and sorting behind, so
+// whoever reads the server's CPU time at these lines has it for the operations counted and no others.
 package main
 
 import (
@@ -10,18 +12,21 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 var (
 	endpoint = flag.String("endpoint", "127.0.0.1:2379", "server")
-	workload = flag.String("workload", "put", "put, get, get-serializable, txn, list, watch, lease, keepalive, fill, page, expire, stream")
+	workload = flag.String("workload", "put", "one of those in main")
 	clients  = flag.Int("clients", 64, "requests under way at once")
 	conns    = flag.Int("conns", 0, "connections; 0: a quarter of the clients, at least one")
 	seconds  = flag.Float64("seconds", 3, "how long to run, for workloads that repeat")
@@ -68,8 +73,8 @@ func main() {
 		result = guarded(ctx, pool)
 	case "list":
 		result = repeat(pool, func(c *clientv3.Client, n int64) error {
-			r, err := c.Get(ctx, key(0), clientv3.WithFromKey(), clientv3.WithLimit(1000))
-			if err == nil && len(r.Kvs) != 1000 {
+			r, err := c.Get(ctx, "/registry/", clientv3.WithPrefix(), clientv3.WithLimit(1000))
+			if err == nil && len(r.Kvs) != min(1000, *keys) {
 				err = fmt.Errorf("%d keys", len(r.Kvs))
 			}
 			return err
@@ -84,6 +89,8 @@ func main() {
 			}
 			return err
 		})
+	case "keepalive":
+		result = keepAlive(ctx, pool)
 	case "fill":
 		result = fill(ctx, pool)
 	case "page":
@@ -127,7 +134,11 @@ func dial() []*clientv3.Client {
 	return pool
 }
 
-func key(n int64) string { return fmt.Sprintf("/registry/pods/namespace-%02d/pod-%08d", n%50, n%int64(*keys)) }
+// key is the n-th key of the key space, which is -keys large and walked round and round.
+func key(n int64) string {
+	n %= int64(*keys)
+	return fmt.Sprintf("/registry/pods/namespace-%02d/pod-%08d", n%50, n)
+}
 
 var payload string
 
@@ -144,12 +155,18 @@ func value() string {
 
 // repeat runs one operation from every client until the time is over; a tenth of it before counts as warm-up.
 func repeat(pool []*clientv3.Client, op func(*clientv3.Client, int64) error) Result {
+	return repeatAs(pool, func(c *clientv3.Client, _ int, n int64) error { return op(c, n) })
+}
+
+// repeatAs is repeat for operations that must know which client asks.
+func repeatAs(pool []*clientv3.Client, op func(c *clientv3.Client, client int, n int64) error) Result {
 	value()
 	var next, errors atomic.Int64
 	warm := time.Duration(*seconds * 0.1 * float64(time.Second))
 	begin := time.Now().Add(warm)
 	end := begin.Add(time.Duration(*seconds * float64(time.Second)))
 	all := make([][]time.Duration, *clients)
+	time.AfterFunc(warm, func() { say("begin") })
 	var group sync.WaitGroup
 	for i := range *clients {
 		group.Add(1)
@@ -162,7 +179,7 @@ func repeat(pool []*clientv3.Client, op func(*clientv3.Client, int64) error) Res
 					return
 				}
 				// A large odd stride visits the keys in no order that an index could like.
-				if err := op(c, next.Add(1)*7919); err != nil {
+				if err := op(c, i, next.Add(1)*7919); err != nil {
 					if errors.Add(1) == 1 {
 						fmt.Fprintln(os.Stderr, "load:", err)
 					}
@@ -174,8 +191,13 @@ func repeat(pool []*clientv3.Client, op func(*clientv3.Client, int64) error) Res
 		}()
 	}
 	group.Wait()
-	return summary(all, time.Since(begin), errors.Load())
+	took := time.Since(begin)
+	say("end")
+	return summary(all, took, errors.Load())
 }
+
+// say prints a line for whoever measures the server's process.
+func say(word string) { fmt.Println(word) }
 
 func summary(all [][]time.Duration, took time.Duration, errors int64) Result {
 	var flat []time.Duration
@@ -194,28 +216,71 @@ func summary(all [][]time.Duration, took time.Duration, errors int64) Result {
 
 // guarded is what a Kubernetes API server does on update: if the key is still at the revision I read, put, else get.
 func guarded(ctx context.Context, pool []*clientv3.Client) Result {
-	var lock sync.Mutex
-	known := make(map[int64]int64)
+	known := make([]atomic.Int64, *keys)
+	for from := "/registry/"; ; {
+		r, err := pool[0].Get(ctx, from, clientv3.WithRange("/registry0"), clientv3.WithLimit(10000), clientv3.WithKeysOnly())
+		if err != nil {
+			fail(err)
+		}
+		for _, kv := range r.Kvs {
+			known[number(string(kv.Key))].Store(kv.ModRevision)
+		}
+		if !r.More {
+			break
+		}
+		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+	}
 	return repeat(pool, func(c *clientv3.Client, n int64) error {
-		k := n % int64(*keys)
-		lock.Lock()
-		revision := known[k]
-		lock.Unlock()
+		k := key(n)
+		revision := &known[n%int64(*keys)]
 		r, err := c.Txn(ctx).
-			If(clientv3.Compare(clientv3.ModRevision(key(k)), "=", revision)).
-			Then(clientv3.OpPut(key(k), value())).
-			Else(clientv3.OpGet(key(k))).Commit()
+			If(clientv3.Compare(clientv3.ModRevision(k), "=", revision.Load())).
+			Then(clientv3.OpPut(k, value())).
+			Else(clientv3.OpGet(k)).Commit()
 		if err != nil {
 			return err
 		}
 		if r.Succeeded {
-			revision = r.Header.Revision
+			revision.Store(r.Header.Revision)
 		} else if kvs := r.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
-			revision = kvs[0].ModRevision
+			revision.Store(kvs[0].ModRevision)
 		}
-		lock.Lock()
-		known[k] = revision
-		lock.Unlock()
 		return nil
+	})
+}
+
+// number is the inverse of key.
+func number(key string) int64 {
+	n, err := strconv.ParseInt(key[strings.LastIndexByte(key, '-')+1:], 10, 64)
+	if err != nil || n >= int64(*keys) {
+		fail(fmt.Errorf("a key that this load did not write: %q", key))
+	}
+	return n
+}
+
+// keepAlive renews leases: every client has one, and one stream of its own to do it on.
+func keepAlive(ctx context.Context, pool []*clientv3.Client) Result {
+	streams := make([]pb.Lease_LeaseKeepAliveClient, *clients)
+	leases := make([]clientv3.LeaseID, *clients)
+	for i := range streams {
+		c := pool[i%len(pool)]
+		granted, err := c.Grant(ctx, 600)
+		if err != nil {
+			fail(err)
+		}
+		leases[i] = granted.ID
+		if streams[i], err = pb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(ctx); err != nil {
+			fail(err)
+		}
+	}
+	return repeatAs(pool, func(_ *clientv3.Client, client int, _ int64) error {
+		if err := streams[client].Send(&pb.LeaseKeepAliveRequest{ID: int64(leases[client])}); err != nil {
+			return err
+		}
+		renewed, err := streams[client].Recv()
+		if err == nil && renewed.TTL != 600 {
+			err = fmt.Errorf("lease renewed for %d s", renewed.TTL)
+		}
+		return err
 	})
 }
