@@ -123,3 +123,31 @@ def test_a_restart_between_any_two_requests_changes_no_hash_but_forgets_those_of
         await store.close()
 
     asyncio.run(run())
+
+
+def delete_and_write_again(*keys: bytes) -> TxnRequest:
+    deletion = RequestOp(request_delete_range=DeleteRangeRequest(key=b"a", range_end=b"\0"))
+    puts = [RequestOp(request_put=PutRequest(key=key, value=b"again")) for key in keys]
+    return TxnRequest(success=[deletion, *puts])
+
+
+def test_a_key_deleted_and_written_again_in_the_hashed_revision_is_not_alive_to_the_hash() -> None:
+    steps: list[Step] = [
+        PutRequest(key=b"a", value=b"1"),
+        PutRequest(key=b"b", value=b"1"),
+        PutRequest(key=b"A", value=b"0"),
+        3,
+        delete_and_write_again(b"a"),
+        delete_and_write_again(b"b", b"a"),
+        DeleteRangeRequest(key=b"A"),
+        delete_and_write_again(b"a", b"b"),
+        *(("hash", revision) for revision in (5, 6, 7, 8)),
+    ]
+
+    async def run() -> None:
+        store = Store(MemoryBackend(), Book(LEASE), Background(), None, CompactionConfig(10, 0.0))
+        answers = [await answer(store, step) for step in steps]
+        assert answers[-4:] == [(2390798240, 3, 5), (2194410968, 3, 6), (3122988017, 3, 7), (443527784, 3, 8)]
+        await store.close()
+
+    asyncio.run(run())

@@ -11,7 +11,8 @@ Rules that hold here:
   15 us of Python.
 * An **async** handler is a coroutine function of the same parameters that returns the body; for rare calls.
 * A **stream** method is a class (or function) called with `(call, meta)` at OPEN, which returns a `Stream`.
-* Whatever a handler raises finishes its own call with a clear status and harms nobody else.
+* Whatever a handler raises finishes its own call with a clear status and harms nobody else. A payload that
+  is no message (protobuf's DecodeError) gets what grpc-go says of it.
 * Answers gather in the `Outbox` and leave in one `reply_many` at the end of the turn.
 """
 
@@ -21,9 +22,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
+
 from pyetcd import logs
 from pyetcd._native import CANCEL, HALF_CLOSE, HTTP, MESSAGE, OPEN, UNARY, WRITABLE, HttpRequest, Meta, Server
-from pyetcd.proto.errors import EtcdError
+from pyetcd.proto.errors import INTERNAL, EtcdError
 
 Body = bytes | Sequence[bytes]
 Unary = Callable[[int, bytes, Meta], Body | None]
@@ -31,6 +34,8 @@ AsyncUnary = Callable[[int, bytes, Meta], Coroutine[None, None, Body]]
 
 MAX_EVENTS_PER_TURN = 512
 UNKNOWN = 2  # grpc code for an error nobody foresaw
+BAD_REQUEST = "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
+BAD_MESSAGE = "grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data"
 
 _log = logs.get("api")
 
@@ -135,6 +140,9 @@ class Dispatcher:
                         self._start(call, method, payload, meta)  # type: ignore[arg-type]
                 else:
                     self._other(kind, call, method, payload, meta)
+            except DecodeError:
+                self._drop(call)
+                outbox.finish(call, INTERNAL, BAD_REQUEST if kind == UNARY else BAD_MESSAGE)
             except Exception as error:
                 self._drop(call)
                 outbox.fail(call, error)
@@ -187,6 +195,8 @@ class Dispatcher:
             body = await handler(call, payload, meta)
         except asyncio.CancelledError:
             raise
+        except DecodeError:
+            self._outbox.finish(call, INTERNAL, BAD_REQUEST)
         except Exception as error:
             self._outbox.fail(call, error)
         else:

@@ -18,7 +18,9 @@ from pyetcd.proto.rpc_pb2 import (
     DowngradeInfo,
     HashKVRequest,
     HashKVResponse,
+    HashRequest,
     HashResponse,
+    StatusRequest,
     StatusResponse,
 )
 from pyetcd.version import SERVER_VERSION
@@ -44,6 +46,7 @@ class Maintenance:
         }
 
     def status(self, call: int, payload: bytes, meta: Meta) -> Body:
+        StatusRequest.FromString(payload)
         member = self._member
         downgrade = member.cluster.downgrade
         response = StatusResponse(
@@ -75,6 +78,7 @@ class Maintenance:
 
     async def hash(self, call: int, payload: bytes, meta: Meta) -> Body:
         """CRC-32C over every bucket."""
+        HashRequest.FromString(payload)
         digest, revision = await self._member.hash()
         return [self._member.header(revision), HashResponse(hash=digest).SerializeToString()]
 

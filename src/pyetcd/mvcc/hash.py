@@ -5,6 +5,8 @@ a revision, without what a compaction may or may not have removed yet:
 
 * revisions at or before the compacted one count only if they are the latest of their key at the hashed
   revision (if no key at all is alive there, all of them count: an oddity, kept);
+* a key that the hashed revision itself deleted and wrote again (a transaction with a from-key deletion can)
+  is not alive there to etcd's keyIndex.keep: an oddity as well;
 * a tombstone at exactly the compacted revision does not count, since older versions removed it.
 
 Hash runs over every bucket of one committed state, names included, but for the consistent index, the term
@@ -53,9 +55,19 @@ class KeyValueHash(NamedTuple):
 class Hasher:
     """Feeds stored records, in revision order, into one HashKV."""
 
-    def __init__(self, reader: Reader, compact_revision: int, revision: int, everything: bool) -> None:
-        """`everything`: nothing is to be kept, so nothing is left out."""
+    def __init__(
+        self,
+        reader: Reader,
+        compact_revision: int,
+        revision: int,
+        everything: bool,
+        reborn: frozenset[bytes] = frozenset(),
+    ) -> None:
+        """`everything`: nothing is to be kept, so nothing is left out. `reborn`: keys that `revision`
+        deleted and wrote again.
+        """
         self._index = reader.index
+        self._reborn = reborn
         self._compacted = compact_revision
         self._revision = revision
         self._everything = everything
@@ -77,19 +89,40 @@ class Hasher:
             return True
         if main == self._compacted and number & TOMBSTONE:
             return False
-        return self._everything or self._index.at(key_of(record), self._bound) == number
+        if self._everything:
+            return True
+        key = key_of(record)
+        return key not in self._reborn and self._index.at(key, self._bound) == number
 
     def result(self) -> KeyValueHash:
         return KeyValueHash(self._crc, self._compacted, self._revision)
 
 
-def any_alive(reader: Reader, revision: int) -> Job[bool]:
-    """Does any key exist at `revision`?"""
-    for keys, _ in reader.rows(b"", None, bound_of(revision), 1):
-        if keys:
+def any_alive(reader: Reader, revision: int, reborn: frozenset[bytes] = frozenset()) -> Job[bool]:
+    """Does any key but `reborn` exist at `revision`?"""
+    for keys, _ in reader.rows(b"", None, bound_of(revision), len(reborn) + 1):
+        if not reborn.issuperset(keys):
             return True
         yield
     return False
+
+
+def reborn_keys(reader: Reader, revision: int) -> Job[frozenset[bytes]]:
+    """The keys `revision` deleted and wrote again."""
+    deleted: set[bytes] = set()
+    reborn: set[bytes] = set()
+    at, end = bucket_key(revision_of(max(revision, 0))), bucket_key(revision_of(max(revision, 0) + 1))
+    while True:
+        rows = reader.backend.scan(schema.KEY, at, end, SLICE_RECORDS)
+        for bucket, record in rows:
+            if parse_bucket_key(bucket) & TOMBSTONE:
+                deleted.add(key_of(record))
+            elif deleted and (key := key_of(record)) in deleted:
+                reborn.add(key)
+        if len(rows) < SLICE_RECORDS:
+            return frozenset(reborn)
+        at = rows[-1][0] + b"\0"
+        yield
 
 
 def hash_kv(reader: Reader, compact_revision: int, revision: int) -> Job[KeyValueHash]:
@@ -99,8 +132,9 @@ def hash_kv(reader: Reader, compact_revision: int, revision: int) -> Job[KeyValu
     reader.pins.add(0)  # no compaction may remove anything meanwhile
     try:
         yield from reader.deletions.settle_upto(revision)
-        alive = yield from any_alive(reader, revision)
-        hasher = Hasher(reader, compact_revision, revision, everything=not alive)
+        reborn = yield from reborn_keys(reader, revision)
+        alive = yield from any_alive(reader, revision, reborn)
+        hasher = Hasher(reader, compact_revision, revision, not alive, reborn)
         at, end = bucket_key(0), bucket_key(revision_of(max(revision, 0) + 1))
         while True:
             rows = reader.backend.scan(schema.KEY, at, end, SLICE_RECORDS)
