@@ -26,7 +26,7 @@ at random, `scan` 0.45 us a row.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -339,6 +339,14 @@ class Backend:
                 self._timer = None
             self._database.close()
 
+    def discard(self) -> None:
+        """Close the file as it is, dropping what is buffered: for a start that is refused."""
+        assert self._task is None, "a commit is under way"
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._database.close()
+
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise BackendFailed(f"{self.path}: cannot commit: {self.failure}") from self.failure
@@ -475,21 +483,13 @@ def _work(
     commit: Commit, frozen: WriteBuffer
 ) -> Generator[tuple[bool, Generator[None, None, None]], None, None]:
     """What a commit has to do, bucket by bucket: whether there are deletions, and the steps."""
-    names = set(frozen.changes)
-    if frozen.tail:
-        names.add(KEY_BUCKET)
-    for name in sorted(names):
-        changes = frozen.changes.get(name)
-        keys: list[bytes] = changes.keys() if changes is not None else []
-        values: Mapping[bytes, bytes | None] = changes.values if changes is not None else {}
-        deletes = None in values.values()
-        if name == KEY_BUCKET and frozen.tail:
-            tail = frozen.tail_keys()
-            # No key is in both. Two sorted runs are merged by sorting, in C.
-            keys = sorted(keys + tail) if keys else tail
-            values = {**values, **frozen.tail} if values else frozen.tail
+    for name in sorted(frozen.changes):
+        changes = frozen.changes[name]
         fill = APPEND_FILL if name == KEY_BUCKET else SPLIT_FILL
-        yield deletes, commit.apply(name, keys, values, fill)
+        yield None in changes.values.values(), commit.apply(name, changes.keys(), changes.values, fill)
+    if frozen.tail:
+        # No key is in both, and nearly always these come behind those: merging them first would hold the loop.
+        yield False, commit.apply(KEY_BUCKET, frozen.tail_keys(), frozen.tail, APPEND_FILL)
     yield False, commit.finish()
 
 
