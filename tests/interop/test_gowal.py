@@ -138,7 +138,7 @@ def test_where_etcd_refuses_a_log_so_do_we(gowal: str, tmp_path: Path) -> None:
 
 def test_etcd_reads_our_snapshot_file(gowal: str, tmp_path: Path) -> None:
     data = membership_json([Member(7, ("http://a:1",), False, "n", ("http://a:2",))], [9], Version(3, 7))
-    path = Snapshots(OsFiles(), str(tmp_path)).save(Snapshot(300, 2, CONF_STATE, data))
+    path = Snapshots(OsFiles(), str(tmp_path)).save(Snapshot(300, 2, CONF_STATE, data)).path
     found = json.loads(run(gowal, "snap", path))
     assert found == {"Index": 300, "Term": 2, "Voters": [7], "Data": data.hex()}
 

@@ -24,8 +24,8 @@ def snapshots(tmp_path: Path) -> Snapshots:
 
 
 def test_what_is_saved_is_loaded(snapshots: Snapshots, tmp_path: Path) -> None:
-    path = snapshots.save(snapshot(0x18, data=b"x" * 70_000))
-    assert path == str(tmp_path / "0000000000000002-0000000000000018.snap")
+    saved = snapshots.save(snapshot(0x18, data=b"x" * 70_000))
+    assert saved.path == str(tmp_path / "0000000000000002-0000000000000018.snap")
     assert snapshots.load() == snapshot(0x18, data=b"x" * 70_000)
     assert [file.name for file in tmp_path.iterdir()] == ["0000000000000002-0000000000000018.snap"]
 
@@ -54,7 +54,7 @@ def test_no_snapshot_is_none(snapshots: Snapshots) -> None:
 
 def test_a_broken_file_is_put_aside_and_the_one_before_is_used(snapshots: Snapshots, tmp_path: Path) -> None:
     snapshots.save(snapshot(10))
-    newest = Path(snapshots.save(snapshot(20)))
+    newest = Path(snapshots.save(snapshot(20)).path)
     newest.write_bytes(newest.read_bytes()[:-1] + b"\xff")
     assert snapshots.load() == snapshot(10)
     assert (tmp_path / (newest.name + ".broken")).exists()
@@ -93,6 +93,19 @@ def test_only_so_many_are_kept(snapshots: Snapshots) -> None:
     assert len(snapshots.purge(5)) == 2
     assert snapshots.names()[-1] == "0000000000000002-0000000000000003.snap"
     assert snapshots.purge(5) == []
+
+
+def test_only_so_many_received_databases_are_kept(snapshots: Snapshots, tmp_path: Path) -> None:
+    for index in range(1, 8):
+        (tmp_path / f"{index:016x}.snap.db").write_bytes(b"")
+    assert [Path(path).name[:16] for path in snapshots.purge_databases(5)] == [f"{i:016x}" for i in (1, 2)]
+    assert snapshots.purge_databases(5) == []
+
+
+def test_a_file_says_how_long_it_took(snapshots: Snapshots) -> None:
+    times = iter([1.0, 2.0, 4.0, 8.0, 16.0])
+    saved = snapshots.save(snapshot(1), lambda: next(times))
+    assert (saved.encode_seconds, saved.sync_seconds, saved.total_seconds) == (1.0, 4.0, 15.0)
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class Consensus:
         self._send = send
         self._proposals: list[bytes] = []
         self._appending: deque[tuple[int, Ready]] = deque()  # by the sequence number that makes it durable
+        self._markers: deque[tuple[int, Callable[[], None]]] = deque()  # the same
         self._committed: deque[Entry] = deque()
         self._busy = False
         self._failed = False
@@ -78,8 +79,17 @@ class Consensus:
                     self._on_dropped(proposals)
             self._take_readys()
         except OSError as error:
-            self._failed = True
-            self._on_failure(error)
+            self._fail(error)
+
+    def save_snapshot(self, index: int, term: int, conf_state: bytes, saved: Callable[[], None]) -> None:
+        """Mark in the log that the database has everything up to `index`. `saved` is called when that is
+        durable; after a failure never."""
+        if self._failed:
+            return
+        try:
+            self._markers.append((self._wal.save_snapshot(index, term, conf_state), saved))
+        except OSError as error:
+            self._fail(error)
 
     def tick(self) -> None:
         self.node.tick()
@@ -99,11 +109,13 @@ class Consensus:
 
     def _acknowledge(self) -> bool:
         """Tell raft what has become durable. False when nothing has. OSError when a write has failed."""
-        appending = self._appending
-        if not appending:
+        appending, markers = self._appending, self._markers
+        if not appending and not markers:
             return False
         done = self._wal.completed()
-        if appending[0][0] > done:
+        while markers and markers[0][0] <= done:
+            markers.popleft()[1]()
+        if not appending or appending[0][0] > done:
             return False
         while appending and appending[0][0] <= done:
             _, ready = appending.popleft()
@@ -146,4 +158,9 @@ class Consensus:
             self.applied_index, self.applied_term = entry.index, entry.term
             self._busy = not self._apply(entry)
         self.node.applied(self.applied_index)
-        self._on_applied()
+        if not self._busy:
+            self._on_applied()
+
+    def _fail(self, error: OSError) -> None:
+        self._failed = True
+        self._on_failure(error)

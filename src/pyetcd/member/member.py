@@ -25,6 +25,7 @@ from pyetcd.member.consensus import Consensus
 from pyetcd.member.jobs import Job, Jobs
 from pyetcd.member.opening import Opened
 from pyetcd.member.requests import Done, RequestIds, Token, Waiters
+from pyetcd.member.snapshots import Retention
 from pyetcd.mvcc.answer import Answer, finish
 from pyetcd.mvcc.compaction import CompactionConfig
 from pyetcd.mvcc.hash import KeyValueHash, hash_database
@@ -95,7 +96,7 @@ class Member:
             opened.storage,
             opened.wal,
             apply=lambda entry: self._applier.apply(entry),
-            on_applied=lambda: None,
+            on_applied=lambda: self.retention.after_apply(),
             on_leadership=self._leadership_changed,
             on_read_state=self._read_state,
             on_dropped=self._dropped,
@@ -118,6 +119,22 @@ class Member:
             hold=self.backend.hold,
             release=self.backend.release,
         )
+        self.retention = Retention(
+            config,
+            self.id,
+            opened.node,
+            opened.storage,
+            self.consensus,
+            opened.wal,
+            self.backend,
+            self.cluster,
+            opened.snapshots,
+            executor=opened.executor,
+            loop=loop,
+            spawn=self._spawn,
+            on_failure=on_failure,
+        )
+        self._wal.on_named = lambda: loop.call_soon_threadsafe(self.on_wake)
         self.backend.before_commit = self._position.save
         self.backend.on_failure = on_failure
 
@@ -298,6 +315,7 @@ class Member:
         self._tick()
         self.store.resume_compaction()
         self._spawn(self._watch_versions())
+        self._spawn(self.retention.purge_for_ever())
         compactor = self._compactor()
         if compactor is not None:
             self._spawn(compactor.run())

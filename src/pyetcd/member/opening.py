@@ -1,14 +1,27 @@
-"""From a data directory to the parts of a member: new, or as it was when it last stopped."""
+"""From a data directory to the parts of a member: new, or as it was when it last stopped.
+
+Rules that hold here:
+
+* A directory that is refused is left as it was found: whatever can refuse it (locks, damage, a database older
+  than the log's marker, members that cannot be read) is looked at before a torn end of the log is cut, and
+  before anything is written to the database.
+* A new member's log is made before its database. So a database without a log is one that has lost it, and is
+  refused; a log without a database is replayed from its beginning, if it reaches back to it.
+* A member counts as begun once its first hard state is durable. A log without one, as a crash during the very
+  first start leaves it, is begun again, by the same configuration.
+* The log is replayed from its newest marker; what the database has applied already (up to its consistent
+  index) is not applied again. Configuration and members are the database's, as of that index.
+"""
 
 from __future__ import annotations
 
 import random
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyetcd import logs
 from pyetcd._native import Appender
-from pyetcd.cluster.bootstrap import metadata, new_cluster, read_metadata
+from pyetcd.cluster.bootstrap import NewCluster, metadata, new_cluster, read_metadata
 from pyetcd.cluster.datadir import DataDir, Found, check_database, prepare
 from pyetcd.cluster.members import to_json
 from pyetcd.cluster.membership import Membership
@@ -27,22 +40,12 @@ from pyetcd.raft import (
 )
 from pyetcd.storage.backend import Backend
 from pyetcd.storage.files import Files
-from pyetcd.storage.wal import Wal
+from pyetcd.storage.schema import ALL_BUCKETS
+from pyetcd.storage.snap import Snapshots
+from pyetcd.storage.wal import SEGMENT_BYTES, Replay, Wal, read_only
 
 MAX_MESSAGE_BYTES = 512 << 10
 MAX_INFLIGHT_MESSAGES = 512
-BUCKETS = (
-    b"alarm",
-    b"auth",
-    b"authRoles",
-    b"authUsers",
-    b"cluster",
-    b"key",
-    b"lease",
-    b"members",
-    b"members_removed",
-    b"meta",
-)
 
 _log = logs.get("member")
 
@@ -63,121 +66,202 @@ class Opened:
     storage: MemoryStorage
     cluster: Membership
     position: Position
+    snapshots: Snapshots
+    executor: Executor
 
 
 def open_member(
-    config: ServerConfig, files: Files, executor: Executor, appender: Appender, chance: random.Random
+    config: ServerConfig,
+    files: Files,
+    executor: Executor,
+    appender: Appender,
+    chance: random.Random,
+    *,
+    segment_bytes: int = SEGMENT_BYTES,
 ) -> Opened:
     """Open or make the member in `config.data_dir`. CannotOpen, or the errors of its parts: DataDirError,
-    WalError,
-    DatabaseCorrupt, BadMembership, NewerCluster, OSError."""
+    WalError, DatabaseCorrupt, BadMembership, NewerCluster, OSError."""
     place = DataDir(config.data_dir, config.wal_dir)
     found = prepare(files, place)
-    backend = Backend.open(files, place.database, executor, sync=not config.unsafe_no_fsync)
-    if backend.get(b"auth", b"authEnabled") == b"\x01":
-        raise CannotOpen(f"{place.database} has authentication enabled, which this version does not enforce")
-    for bucket in BUCKETS:
-        backend.create_bucket(bucket)
-    position = Position(backend)
-    _log.info("restore consistentIndex", {"index": position.index})
-    if found.has_log:
-        return _reopen(config, files, executor, appender, chance, backend, position, place, found)
-    return _create(config, files, executor, appender, chance, backend, position, place)
+    opening = _Opening(config, files, executor, appender, chance, place, segment_bytes)
+    opened = opening.again(found) if found.has_log else opening.anew()
+    opened.snapshots.tidy()
+    return opened
 
 
-def _node(config: ServerConfig, id: int, storage: MemoryStorage, applied: int, chance: random.Random) -> Node:
-    return Node(
-        Config(
-            id=id,
-            election_ticks=config.election_ticks,
-            heartbeat_ticks=1,
-            storage=storage,
-            random=chance,
-            applied=applied,
-            async_storage=True,
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            max_inflight_messages=MAX_INFLIGHT_MESSAGES,
-            check_quorum=True,
-            pre_vote=config.pre_vote,
+@dataclass(slots=True)
+class _Opening:
+    """One attempt to open a directory."""
+
+    config: ServerConfig
+    files: Files
+    executor: Executor
+    appender: Appender
+    chance: random.Random
+    place: DataDir
+    segment_bytes: int
+    storage: MemoryStorage = field(default_factory=MemoryStorage)
+
+    def anew(self) -> Opened:
+        """A member of a new cluster."""
+        new, local_id = self._new_cluster()
+        wal = Wal.create(
+            self.files,
+            self.place.wal,
+            metadata(local_id, new.id),
+            self.appender,
+            executor=self.executor,
+            segment_bytes=self.segment_bytes,
+            fsync=not self.config.unsafe_no_fsync,
         )
-    )
+        return self._begin(new, local_id, wal, self._database())
 
+    def again(self, found: Found) -> Opened:
+        """The member whose log is there."""
+        if not found.has_database:  # and none is made for a log that needs the one that is gone
+            marker = read_only(self.files, self.place.wal, entry=Entry).marker
+            check_database(self.files, self.place, found, marker.index, 0)
+        backend = self._database()
+        try:
+            return self._continue(found, backend)
+        except BaseException:
+            backend.discard()
+            raise
 
-def _create(
-    config: ServerConfig,
-    files: Files,
-    executor: Executor,
-    appender: Appender,
-    chance: random.Random,
-    backend: Backend,
-    position: Position,
-    place: DataDir,
-) -> Opened:
-    initial = {
-        name: [url.text for url in urls] for name, urls in parse_cluster(config.initial_cluster).items()
-    }
-    new = new_cluster(initial, config.initial_cluster_token)
-    local = new.named(config.name)
-    if len(new.members) > 1 or not config.is_new_cluster:
-        raise CannotOpen("this version runs clusters of one member; more need the peer protocol")
-    wal = Wal.create(
-        files,
-        place.wal,
-        metadata(local.id, new.id),
-        appender,
-        executor=executor,
-        fsync=not config.unsafe_no_fsync,
-    )
-    storage = MemoryStorage()
-    node = _node(config, local.id, storage, 0, chance)
-    # Every member begins with the same entries, which its peers' IDs and JSON make up.
-    node.bootstrap([(member.id, to_json(member)) for member in new.members])
-    cluster = Membership(backend, local.id, new.id, config.max_learners)
-    _log.info("starting local member", {"local-member-id": local.hex_id, "cluster-id": f"{new.id:x}"})
-    return Opened(local.id, new.id, backend, wal, node, storage, cluster, position)
+    def _database(self) -> Backend:
+        config, path = self.config, self.place.database
+        backend = Backend.open(
+            self.files,
+            path,
+            self.executor,
+            interval_seconds=config.effective_backend_batch_interval_seconds,
+            writes_max=config.effective_backend_batch_limit,
+            sync=not config.unsafe_no_fsync,
+        )
+        if backend.get(b"auth", b"authEnabled") == b"\x01":
+            backend.discard()
+            raise CannotOpen(f"{path} has authentication enabled, which this version does not enforce")
+        for bucket in ALL_BUCKETS:
+            backend.create_bucket(bucket)
+        return backend
 
+    def _new_cluster(self) -> tuple[NewCluster, int]:
+        """The cluster the flags describe, and this member's ID in it."""
+        config = self.config
+        urls = parse_cluster(config.initial_cluster)
+        initial = {name: [url.text for url in found] for name, found in urls.items()}
+        new = new_cluster(initial, config.initial_cluster_token)
+        local = new.named(config.name)
+        if len(new.members) > 1 or not config.is_new_cluster:
+            raise CannotOpen("this version runs clusters of one member; more need the peer protocol")
+        return new, local.id
 
-def _reopen(
-    config: ServerConfig,
-    files: Files,
-    executor: Executor,
-    appender: Appender,
-    chance: random.Random,
-    backend: Backend,
-    position: Position,
-    place: DataDir,
-    found: Found,
-) -> Opened:
-    wal, replay = Wal.open(
-        files,
-        place.wal,
-        appender,
-        entry=Entry,
-        durable=position.index,
-        executor=executor,
-        fsync=not config.unsafe_no_fsync,
-    )
-    member_id, cluster_id = read_metadata(replay.metadata)
-    if check_database(files, place, found, replay.marker.index, position.index) is not None:
-        raise CannotOpen(f"a snapshot was received and not yet put in the place of {place.database}")
-    cluster = Membership(backend, member_id, cluster_id, config.max_learners)
-    cluster.load()
-    voters = tuple(member.id for member in cluster.voters())
-    learners = tuple(member.id for member in cluster.learners())
-    storage = MemoryStorage()
-    state = ConfState(voters=voters, learners=learners)
-    storage.apply_snapshot(Snapshot(SnapshotMetadata(replay.marker.index, replay.marker.term, state)))
-    hard = replay.hard_state
-    commit = max(hard.commit if hard else 0, min(position.index, replay.last_index))
-    if hard is not None:
-        storage.set_hard_state(HardState(hard.term, hard.vote, commit))
-    storage.append(replay.entries)
-    applied = max(position.index, replay.marker.index)
-    node = _node(config, member_id, storage, applied, chance)
-    fields = {
-        "cluster-id": f"{cluster_id:x}",
-        "local-member-id": f"{member_id:x}",
-        "commit-index": commit,
-    }
-    _log.info("restarting local member", fields)
-    return Opened(member_id, cluster_id, backend, wal, node, storage, cluster, position)
+    def _begin(self, new: NewCluster, local_id: int, wal: Wal, backend: Backend) -> Opened:
+        node = self._node(local_id, 0)
+        # Every member begins with the same entries, which its peers' IDs and JSON make up.
+        node.bootstrap([(member.id, to_json(member)) for member in new.members])
+        cluster = Membership(backend, local_id, new.id, self.config.max_learners)
+        fields = {"local-member-id": f"{local_id:x}", "cluster-id": f"{new.id:x}"}
+        _log.info("starting local member", fields)
+        return self._opened(wal, node, backend, cluster, Position(backend))
+
+    def _continue(self, found: Found, backend: Backend) -> Opened:
+        position = Position(backend)
+        _log.info("restore consistentIndex", {"index": position.index})
+        cluster = Membership(backend, 0, 0, self.config.max_learners)
+        unborn: list[tuple[NewCluster, int]] = []
+
+        def accept(replay: Replay[Entry]) -> None:
+            try:
+                cluster.local_id, cluster.cluster_id = read_metadata(replay.metadata)
+            except ValueError as error:
+                raise CannotOpen(f"{self.place.wal}: {error}") from None
+            if check_database(self.files, self.place, found, replay.marker.index, position.index) is not None:
+                why = f"a snapshot was received and not yet put in the place of {self.place.database}"
+                raise CannotOpen(why)
+            cluster.load()
+            if replay.hard_state is None:
+                if position.index:
+                    why = f"holds no hard state, yet {self.place.database} has applied entry {position.index}"
+                    raise CannotOpen(f"{self.place.wal} {why}")
+                unborn.append(self._same_cluster(cluster))
+
+        wal, replay = Wal.open(
+            self.files,
+            self.place.wal,
+            self.appender,
+            entry=Entry,
+            durable=position.index,
+            accept=accept,
+            executor=self.executor,
+            segment_bytes=self.segment_bytes,
+            fsync=not self.config.unsafe_no_fsync,
+        )
+        if unborn:
+            return self._begin(*unborn[0], wal, backend)
+        commit = self._fill_storage(replay, cluster, position.index)
+        node = self._node(cluster.local_id, max(position.index, replay.marker.index))
+        fields = {
+            "cluster-id": f"{cluster.cluster_id:x}",
+            "local-member-id": f"{cluster.local_id:x}",
+            "commit-index": commit,
+        }
+        _log.info("restarting local member", fields)
+        return self._opened(wal, node, backend, cluster, position)
+
+    def _same_cluster(self, cluster: Membership) -> tuple[NewCluster, int]:
+        new, local_id = self._new_cluster()
+        if (local_id, new.id) != (cluster.local_id, cluster.cluster_id):
+            theirs = f"member {cluster.local_id:x} of cluster {cluster.cluster_id:x}"
+            raise CannotOpen(
+                f"{self.place.wal} was begun for {theirs} and never got further; the flags are those of "
+                f"member {local_id:x} of cluster {new.id:x}"
+            )
+        return new, local_id
+
+    def _fill_storage(self, replay: Replay[Entry], cluster: Membership, applied: int) -> int:
+        """The log as raft is to see it. Returns up to where it is committed."""
+        voters = tuple(member.id for member in cluster.voters())
+        learners = tuple(member.id for member in cluster.learners())
+        members = ConfState(voters=voters, learners=learners)
+        marker, hard = replay.marker, replay.hard_state
+        assert hard is not None, "a log without one is begun again"
+        self.storage.apply_snapshot(Snapshot(SnapshotMetadata(marker.index, marker.term, members)))
+        # That something is committed is not always synced at once; what is applied is committed.
+        commit = max(hard.commit, min(applied, replay.last_index))
+        self.storage.set_hard_state(HardState(hard.term, hard.vote, commit))
+        self.storage.append(replay.entries)
+        return commit
+
+    def _node(self, id: int, applied: int) -> Node:
+        return Node(
+            Config(
+                id=id,
+                election_ticks=self.config.election_ticks,
+                heartbeat_ticks=1,
+                storage=self.storage,
+                random=self.chance,
+                applied=applied,
+                async_storage=True,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+                max_inflight_messages=MAX_INFLIGHT_MESSAGES,
+                check_quorum=True,
+                pre_vote=self.config.pre_vote,
+            )
+        )
+
+    def _opened(
+        self, wal: Wal, node: Node, backend: Backend, cluster: Membership, position: Position
+    ) -> Opened:
+        return Opened(
+            cluster.local_id,
+            cluster.cluster_id,
+            backend,
+            wal,
+            node,
+            self.storage,
+            cluster,
+            position,
+            Snapshots(self.files, self.place.snap),
+            self.executor,
+        )

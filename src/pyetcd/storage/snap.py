@@ -12,7 +12,7 @@ All calls block for the disk, so a server makes them through its executor.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pyetcd import logs
@@ -40,6 +40,16 @@ class Snapshot:
     term: int
     conf_state: bytes
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A snapshot file that was written, and what that took."""
+
+    path: str
+    encode_seconds: float
+    sync_seconds: float
+    total_seconds: float
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -97,16 +107,21 @@ class Snapshots:
         self._files = files
         self._directory = directory
 
-    def save(self, snapshot: Snapshot) -> str:
-        """Write a snapshot; it is durable when this returns. Returns the file's path."""
+    def save(self, snapshot: Snapshot, clock: Callable[[], float] = lambda: 0.0) -> Saved:
+        """Write a snapshot; it is durable when this returns."""
+        started = clock()
+        content = encode(snapshot)
+        encoded = clock()
         name = f"{snapshot.term:016x}-{snapshot.index:016x}.snap"
         files, path = self._files, f"{self._directory}/{name}"
         unfinished = f"{self._directory}/{_UNFINISHED}{name}"
         try:
             fd = files.open(unfinished, create=True, truncate=True)
             try:
-                files.pwrite(fd, encode(snapshot), 0)
+                files.pwrite(fd, content, 0)
+                writing = clock()
                 files.fsync(fd)
+                synced = clock()
             finally:
                 files.close(fd)
             files.rename(unfinished, path)
@@ -116,7 +131,7 @@ class Snapshots:
             if files.exists(unfinished):
                 files.unlink(unfinished)
             raise
-        return path
+        return Saved(path, encoded - started, synced - writing, clock() - started)
 
     def names(self) -> list[str]:
         """The names of all snapshot files, newest first."""
@@ -160,8 +175,16 @@ class Snapshots:
                 self._files.unlink(path)
 
     def purge(self, keep: int) -> list[str]:
-        """Remove the oldest files until `keep` are left. Returns the paths of those removed."""
-        gone = [f"{self._directory}/{name}" for name in reversed(self.names()[keep:])]
+        """Remove the oldest files until `keep` (1 or more) are left. Returns the paths of those removed."""
+        return self._purge(self.names()[keep:])
+
+    def purge_databases(self, keep: int) -> list[str]:
+        """The same for received databases."""
+        names = [name for name in self._files.listdir(self._directory) if _DATABASE.fullmatch(name)]
+        return self._purge(names[::-1][keep:])
+
+    def _purge(self, names: list[str]) -> list[str]:
+        gone = [f"{self._directory}/{name}" for name in reversed(names)]
         for path in gone:
             self._files.unlink(path)
             _log.info("purged", {"path": path})

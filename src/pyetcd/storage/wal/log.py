@@ -93,7 +93,7 @@ class Wal:
         self._segments = segments
         self._metadata = metadata
         self._executor = executor
-        self._on_named = on_named
+        self.on_named = on_named
         self._segment_bytes = segment_bytes
         self._fsync = fsync
         self._encoder = Encoder()
@@ -124,8 +124,8 @@ class Wal:
         """A new log, durable when this returns. FileExistsError where there is one already.
 
         `metadata` is recorded in every segment. `executor` makes files ready and gives them their names;
-        without one that happens in place. `on_named` is called, from the executor's thread, when
-        `completed()` may have moved without the appender having news. `fsync=False` is etcd's
+        without one that happens in place. `on_named` (an attribute, too) is called, from the executor's
+        thread, when `completed()` may have moved without the appender having news. `fsync=False` is etcd's
         --unsafe-no-fsync.
         """
         if seg.exists(files, directory):
@@ -169,6 +169,7 @@ class Wal:
         *,
         entry: EntryFactory[E],
         durable: int = 0,
+        accept: Callable[[Replay[E]], None] | None = None,
         executor: Executor | None = None,
         on_named: Callable[[], None] | None = None,
         segment_bytes: int = seg.SEGMENT_BYTES,
@@ -179,13 +180,12 @@ class Wal:
 
         `entry` makes the entries: `entry(term, index, type, data, size)`. `durable` is an index that must
         be in the log, because the database contains it; give it only where nothing is applied before it is
-        in this log, as in a cluster of one. WalMissing, WalLocked or WalCorrupt; then nothing was changed
-        on disk.
+        in this log, as in a cluster of one. WalMissing, WalLocked, WalCorrupt, or what `accept` raises when
+        it is shown what was read; then nothing was changed on disk.
         """
         segments = seg.list_segments(files, directory)
-        seg.check_order(segments)
         try:
-            log = read_log(files, segments, seg.locker(files), entry, marker, durable, repair=True)
+            log = read_log(files, segments, seg.locker(files), entry, marker, durable, accept, repair=True)
         except BaseException:
             for segment in segments:
                 seg.close(files, segment)
@@ -323,9 +323,7 @@ class Wal:
     def _run(self, job: Callable[[], T]) -> Future[T]:
         if self._executor is not None:
             future = self._executor.submit(job)
-            notify = self._on_named
-            if notify is not None:
-                future.add_done_callback(lambda _: notify())
+            future.add_done_callback(lambda _: self._notify())
             return future
         done: Future[T] = Future()
         try:
@@ -333,6 +331,10 @@ class Wal:
         except OSError as error:
             done.set_exception(error)
         return done
+
+    def _notify(self) -> None:
+        if self.on_named is not None:
+            self.on_named()
 
     # Letting go
 
@@ -350,8 +352,11 @@ class Wal:
         self._segments = held[max(first_kept, 0) :]
 
     def purge(self, keep: int) -> list[str]:
-        """Remove the oldest segments until `keep` are left or one is met that is still locked. Returns
-        their paths.
+        """Remove the oldest segments until `keep` (1 or more) are left or one is met that is still locked.
+        Returns their paths.
+
+        May run in the executor: `release` only takes away from what is held, and a cut adds a segment before
+        it gets its name. One that is held cannot be locked again in any case.
         """
         segments = seg.list_segments(self._files, self._directory)
         held = {segment.path for segment in self._segments}

@@ -102,17 +102,21 @@ def read_log(
     make: EntryFactory[E],
     marker: Marker | None,
     durable: int,
+    accept: Callable[[Replay[E]], None] | None,
     repair: bool,
 ) -> Log[E]:
-    """Read the log from `marker` on (None: the newest valid one). See `Wal.open` for `durable`.
+    """Read the log from `marker` on (None: the newest valid one). See `Wal.open` for `durable` and `accept`.
 
     `descriptor` opens a segment (and locks it where the log is to be written). With `repair` a torn end is
-    cut, else only left out.
+    cut, else only left out. Segments older than those read do not matter, not even whether all are there: a
+    purge cut short may have removed any of them.
     """
     contents: list[Contents[E]] = []
     chosen: Marker | None = None
     torn = False
     for segment in reversed(segments):
+        if contents:
+            check_order(segment, contents[0].segment)
         read = read_segment(files, segment, descriptor(segment), make)
         if not contents:
             torn = _check_last(files, read, descriptor)
@@ -137,6 +141,8 @@ def read_log(
     entries, spans = _merge(contents, chosen)
     replay = Replay(metadata, _state(contents), chosen, entries, None, spans)
     _check_commit(replay, last, durable)
+    if accept is not None:
+        accept(replay)
     if torn:
         replay.cut_at = (last.segment.path, last.stop.offset)
         if repair:
@@ -248,7 +254,6 @@ def read_only(
 ) -> Replay[E]:
     """Read a log that somebody else may be writing: no locks, nothing repaired, a torn end left out."""
     segments = list_segments(files, directory)
-    check_order(segments)
 
     def descriptor(segment: Segment) -> int:
         if segment.fd < 0:
@@ -256,7 +261,7 @@ def read_only(
         return segment.fd
 
     try:
-        return read_log(files, segments, descriptor, entry, marker, 0, repair=False).replay
+        return read_log(files, segments, descriptor, entry, marker, 0, None, repair=False).replay
     finally:
         for segment in segments:
             close(files, segment)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from pyetcd import logs
 from pyetcd.storage.files import Files
@@ -67,14 +66,13 @@ def exists(files: Files, directory: str) -> bool:
     return any(_NAME.fullmatch(name) for name in files.listdir(directory))
 
 
-def check_order(segments: list[Segment]) -> None:
+def check_order(before: Segment, after: Segment) -> None:
     """Sequence numbers rise by one and indexes do not fall, or WalCorrupt names the gap."""
-    for before, after in pairwise(segments):
-        if after.sequence != before.sequence + 1:
-            why = f"file sequence numbers do not increase continuously: {before.sequence + 1:016x} is missing"
-            raise WalCorrupt(after.path, None, why)
-        if after.index < before.index:
-            raise WalCorrupt(after.path, None, f"its first index is below that of {before.path}")
+    if after.sequence != before.sequence + 1:
+        why = f"file sequence numbers do not increase continuously: {after.sequence - 1:016x} is missing"
+        raise WalCorrupt(after.path, None, why)
+    if after.index < before.index:
+        raise WalCorrupt(after.path, None, f"its first index is below that of {before.path}")
 
 
 def open_locked(files: Files, segment: Segment) -> None:
