@@ -16,6 +16,7 @@ from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
 from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
+from pyetcd.api.lease import Leases
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.watch import Watch
 from pyetcd.member.config import ServerConfig
@@ -69,9 +70,15 @@ class ClientServer:
         )
         member.store.watch(self.hub.on_change, self.hub.on_bulk)
         watch = Watch(self.hub, self._leadership, outbox.finish)
-        unary: Mapping[str, Unary] = {**kv.unary, **maintenance.unary, **health.unary}
+        leases = Leases(member, outbox, self._leadership, loop)
+        unary: Mapping[str, Unary] = {**kv.unary, **leases.unary, **maintenance.unary, **health.unary}
         coroutines: Mapping[str, AsyncUnary] = {**maintenance.coroutines, **cluster.coroutines}
-        streams: Mapping[str, OpenStream] = {**kv.streams, **watch.streams, **health.streams}
+        streams: Mapping[str, OpenStream] = {
+            **kv.streams,
+            **watch.streams,
+            **leases.streams,
+            **health.streams,
+        }
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
         assert set(streams) == set(STREAMS), "every announced stream has a handler"
         checks = HealthChecks(
@@ -146,6 +153,10 @@ UNARY = (
     "/etcdserverpb.KV/DeleteRange",
     "/etcdserverpb.KV/Txn",
     "/etcdserverpb.KV/Compact",
+    "/etcdserverpb.Lease/LeaseGrant",
+    "/etcdserverpb.Lease/LeaseRevoke",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    "/etcdserverpb.Lease/LeaseLeases",
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Alarm",
     "/etcdserverpb.Maintenance/Hash",
@@ -156,6 +167,7 @@ UNARY = (
 STREAMS = (
     "/etcdserverpb.KV/RangeStream",
     "/etcdserverpb.Watch/Watch",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
     "/grpc.health.v1.Health/Watch",
 )
 

@@ -20,10 +20,11 @@ from google.protobuf.message import DecodeError, Message
 from pyetcd import logs
 from pyetcd.cluster.membership import Membership
 from pyetcd.cluster.versions import Downgrade, Version
+from pyetcd.lease.lessor import Lessor
 from pyetcd.member.alarms import Alarms
 from pyetcd.member.jobs import Jobs
 from pyetcd.member.position import Position
-from pyetcd.member.quota import put_cost, txn_cost
+from pyetcd.member.quota import LEASE_COST, put_cost, txn_cost
 from pyetcd.member.requests import Waiter, Waiters
 from pyetcd.mvcc.answer import Answer, Applied, Unfinished
 from pyetcd.mvcc.store import Store
@@ -42,6 +43,10 @@ from pyetcd.proto.rpc_pb2 import (
     AlarmResponse,
     CompactionRequest,
     DeleteRangeRequest,
+    LeaseCheckpointRequest,
+    LeaseGrantRequest,
+    LeaseGrantResponse,
+    LeaseRevokeRequest,
     PutRequest,
     RangeRequest,
     TxnRequest,
@@ -62,6 +67,7 @@ class Applier:
     def __init__(
         self,
         store: Store,
+        lessor: Lessor,
         cluster: Membership,
         alarms: Alarms,
         position: Position,
@@ -78,6 +84,7 @@ class Applier:
         release: Callable[[], None],
     ) -> None:
         self._store = store
+        self._lessor = lessor
         self._cluster = cluster
         self._alarms = alarms
         self._position = position
@@ -98,6 +105,9 @@ class Applier:
             request.DELETE_RANGE_FIELD_NUMBER: self._delete_range,
             request.TXN_FIELD_NUMBER: self._txn,
             request.COMPACTION_FIELD_NUMBER: self._compact,
+            request.LEASE_GRANT_FIELD_NUMBER: self._grant_lease,
+            request.LEASE_REVOKE_FIELD_NUMBER: self._revoke_lease,
+            request.LEASE_CHECKPOINT_FIELD_NUMBER: self._checkpoint_leases,
             request.ALARM_FIELD_NUMBER: self._alarm,
             request.CLUSTER_VERSION_SET_FIELD_NUMBER: self._set_version,
             request.CLUSTER_MEMBER_ATTR_SET_FIELD_NUMBER: self._set_attributes,
@@ -215,6 +225,26 @@ class Applier:
     def _compact(self, request: CompactionRequest) -> Result:
         self._check_healthy()
         self._store.compact(request.revision)
+        return Answer(self._store.revision, NOTHING)
+
+    # Leases
+
+    def _grant_lease(self, request: LeaseGrantRequest) -> Result:
+        self._check_healthy()
+        fits = self._check_room(LEASE_COST)
+        lease = self._lessor.grant(request.ID, request.TTL)
+        response = LeaseGrantResponse(ID=lease.id, TTL=lease.ttl)
+        answer = Answer(self._store.revision, (response.SerializeToString(),))
+        return self._within_quota(fits, answer)
+
+    def _revoke_lease(self, request: LeaseRevokeRequest) -> Result:
+        self._check_healthy()
+        self._lessor.revoke(request.ID)
+        return Answer(self._store.revision, NOTHING)
+
+    def _checkpoint_leases(self, request: LeaseCheckpointRequest) -> Result:
+        for checkpoint in request.checkpoints:
+            self._lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL)
         return Answer(self._store.revision, NOTHING)
 
     # Alarms and the cluster

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from pyetcd import logs
 from pyetcd.cluster.bootstrap import publish, set_version
-from pyetcd.cluster.versions import Version, decide_cluster_version, decide_storage_version
+from pyetcd.cluster.versions import LOWEST, Version, decide_cluster_version, decide_storage_version
 from pyetcd.member.alarms import NAMES, Alarms
 from pyetcd.member.apply import Applier
 from pyetcd.member.compactor import Periodic, Revision
@@ -23,6 +23,7 @@ from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import compaction_retention_ns
 from pyetcd.member.consensus import Consensus
 from pyetcd.member.jobs import Job, Jobs
+from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
 from pyetcd.member.requests import Done, RequestIds, Token, Waiters
 from pyetcd.member.snapshots import Retention
@@ -30,7 +31,6 @@ from pyetcd.mvcc.answer import Answer, finish
 from pyetcd.mvcc.compaction import CompactionConfig
 from pyetcd.mvcc.hash import KeyValueHash, hash_database
 from pyetcd.mvcc.restore import restore
-from pyetcd.mvcc.seams import LeaseBook
 from pyetcd.mvcc.store import Store
 from pyetcd.proto import errors
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
@@ -42,6 +42,8 @@ from pyetcd.version import SERVER_VERSION
 
 MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
 VERSION_INTERVAL_SECONDS = 5.0
+CHECKPOINTS_SINCE = Version(3, 6)  # from this cluster version on, every member keeps checkpoints of leases
+MAX_INT64 = (1 << 63) - 1
 
 _log = logs.get("member")
 _RAFT = InternalRaftRequest
@@ -54,7 +56,6 @@ class Member:
         self,
         config: ServerConfig,
         opened: Opened,
-        leases: LeaseBook,
         loop: asyncio.AbstractEventLoop,
         unix_ms: int,
         on_failure: Callable[[BaseException], None],
@@ -70,17 +71,31 @@ class Member:
         self._on_failure = on_failure
         self.jobs = Jobs(loop)
         self.alarms = Alarms(self.backend)
+        self.leases = Leases(
+            config,
+            self.backend,
+            self,
+            loop,
+            delete_keys=lambda keys: self.store.delete_keys(keys),
+            propose=self.propose,
+            flush=self.end_of_turn,
+            background=self._background,
+            cluster_has_checkpoints=lambda: (self.cluster.version or LOWEST) >= CHECKPOINTS_SINCE,
+        )
+        self.leases.lessor.load()
         restored = finish(restore(self.backend))
+        self.leases.lessor.attach_all(restored.leases)
         self.store = Store(
             self.backend,
-            leases,
+            self.leases.lessor,
             self._background,
             restored,
             CompactionConfig(
                 config.effective_compaction_batch_limit, config.effective_compaction_sleep_interval_seconds
             ),
         )
-        self._waiters = Waiters(RequestIds(self.id, unix_ms), config.request_timeout_seconds)
+        self._request_ids = RequestIds(self.id, unix_ms)
+        self._waiters = Waiters(self._request_ids, config.request_timeout_seconds)
         self._quota = config.quota_limit_bytes
         self._raising_alarm = False
         self.reads_are_current = False
@@ -96,7 +111,7 @@ class Member:
             opened.storage,
             opened.wal,
             apply=lambda entry: self._applier.apply(entry),
-            on_applied=lambda: self.retention.after_apply(),
+            on_applied=self._applied,
             on_leadership=self._leadership_changed,
             on_read_state=self._read_state,
             on_dropped=self._dropped,
@@ -105,6 +120,7 @@ class Member:
         )
         self._applier = Applier(
             self.store,
+            self.leases.lessor,
             self.cluster,
             self.alarms,
             self._position,
@@ -159,6 +175,12 @@ class Member:
     @property
     def applied_index(self) -> int:
         return self._position.index
+
+    def new_lease_id(self) -> int:
+        """For a lease whose client chose none: positive, and no request's ID."""
+        while not (lease_id := self._request_ids.next() & MAX_INT64):
+            continue
+        return lease_id
 
     def alarm_names(self) -> Sequence[str]:
         return [NAMES[alarm.alarm] for alarm in self.alarms.active()]
@@ -359,16 +381,25 @@ class Member:
         self.consensus.tick()
         now = self._loop.time()
         self._waiters.expire(now, lambda waiter: errors.TIMEOUT())
+        self.leases.tick(now)
         while self._readers and self._readers[0][2] <= now:
             _, fail, _ = self._readers.pop(0)
             fail(errors.TIMEOUT())
 
+    def _applied(self) -> None:
+        self.leases.applied()
+        self.retention.after_apply()
+
     def _leadership_changed(self) -> None:
         self._refresh_reads()
+        if not self.consensus.node.is_leader:
+            self.leases.demote()
 
     def _new_term(self) -> None:
         self._refresh_reads()
-        if self.consensus.node.is_leader:
+        node = self.consensus.node
+        if node.is_leader and self._position.term == node.term:
+            self.leases.promote()
             self._version_changed.set()
 
     async def _watch_versions(self) -> None:
@@ -417,6 +448,7 @@ class Member:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.leases.stop()
         self._waiters.fail_all(errors.STOPPED())
         await self.store.close()
         self.jobs.close()

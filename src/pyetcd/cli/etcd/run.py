@@ -16,13 +16,13 @@ from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
 from pyetcd.cluster.membership import BadMembership
 from pyetcd.cluster.versions import NewerCluster
+from pyetcd.lease.lease import BadLease
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_log import log_start
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.opening import CannotOpen, open_member
 from pyetcd.metrics import Registry
-from pyetcd.mvcc.seams import NoLeases
 from pyetcd.storage.bolt import DatabaseCorrupt
 from pyetcd.storage.files import Files, OsFiles
 from pyetcd.storage.wal import WalError, exists
@@ -32,6 +32,7 @@ _log = logs.get("etcd")
 REFUSALS = (
     CannotOpen,
     BadCluster,
+    BadLease,
     BadMembership,
     DataDirError,
     DatabaseCorrupt,
@@ -70,7 +71,7 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     appender = Appender(wake)
     chance = random.Random()
     opened = open_member(config, files, executor, appender, chance)
-    member = Member(config, opened, NoLeases(), loop, int(time.time() * 1000), failed)
+    member = Member(config, opened, loop, int(time.time() * 1000), failed)
     registry = Registry()
     server = ClientServer(member, wake, registry, MemberMetrics(registry), loop, chance)
     server.listen(config.listen_client_urls)
