@@ -20,6 +20,7 @@ from pyetcd.member.quota import put_cost, txn_cost
 from pyetcd.member.requests import Done
 from pyetcd.mvcc import checks
 from pyetcd.mvcc.answer import Answer
+from pyetcd.proto import deep
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 
@@ -102,7 +103,7 @@ class KV:
         return None
 
     def txn(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = TxnRequest.FromString(payload)
+        request = deep.txn_request(payload)
         checks.check_txn(request, self._member.config.max_txn_ops)
         member = self._member
         if not checks.is_read_only(request):

@@ -28,7 +28,7 @@ from pyetcd.member.quota import LEASE_COST, put_cost, txn_cost
 from pyetcd.member.requests import Waiter, Waiters
 from pyetcd.mvcc.answer import Answer, Applied, Unfinished
 from pyetcd.mvcc.store import Store
-from pyetcd.proto import errors
+from pyetcd.proto import deep, errors
 from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.membership_pb2 import (
     ClusterMemberAttrSetRequest,
@@ -131,7 +131,7 @@ class Applier:
             return self._run(waiter.kind, waiter.request, waiter)
         try:
             kind, request = _inner(entry.data)
-        except (DecodeError, ValueError) as error:
+        except (DecodeError, EtcdError, ValueError) as error:
             _log.error("an entry is applied as nothing", {"index": entry.index, "error": str(error)})
             return True
         return self._run(kind, request, None)
@@ -286,8 +286,9 @@ class Applier:
 
 
 def _inner(data: bytes) -> tuple[int, Message]:
-    """The kind and the inner request of an entry's data. ValueError when there is none."""
-    envelope = InternalRaftRequest.FromString(data)
+    """The kind and the inner request of an entry's data. DecodeError, EtcdError or ValueError when there is
+    none."""
+    envelope = deep.raft_request(data)
     for field, value in envelope.ListFields():
         if field.number != InternalRaftRequest.HEADER_FIELD_NUMBER and isinstance(value, Message):
             return field.number, value
