@@ -13,7 +13,6 @@ takes no further commit.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -82,7 +81,8 @@ class Database:
         self.size_in_use_bytes = 0
         self._count_size()
         if sums is not None:
-            sums.start(array("I", known) if known is not None else walk.sums, known is not None)
+            sums.start(walk.sums if known is None else known, known is not None)
+            self.pages.sums = sums.sums
 
     @classmethod
     def open(
@@ -170,7 +170,10 @@ class Database:
         """A page of the commit under way that was taken and written."""
         size = self.state.meta.page_size
         _, _, _, overflow = page.header.unpack(self._files.pread(self._fd, page.HEADER_SIZE, page_id * size))
-        return self._files.pread(self._fd, (overflow + 1) * size, page_id * size)
+        data = self._files.pread(self._fd, (overflow + 1) * size, page_id * size)
+        for at in range(overflow + 1):
+            self.pages.prove(page_id + at, data[at * size : (at + 1) * size])
+        return data
 
     def make_durable(self, commit: Commit) -> None:
         """Write what is left of a finished commit, sync, then write and sync its meta page. Any thread.

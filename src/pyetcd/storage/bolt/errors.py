@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+CHANGED = "its bytes are not those that were written (checksum mismatch); the page has changed on disk"
+
 
 class DatabaseError(Exception):
     """Base of everything here; `path` is the database file."""

@@ -1,30 +1,37 @@
 """Reading one B+tree through the memory map: point lookups and ordered scans.
 
-Branch pages are kept decoded in a bounded cache, leaf pages are read where they lie: the map is the page
-cache of the operating system and costs no memory of ours. Pages are proved by `walk` at opening or written
-by us since, so nothing is checked here but what keeps a damaged page from doing harm: depth is bounded and
-a page must be branch or leaf.
+Branch pages are kept decoded in a bounded cache, leaf pages are copied from the map each time: it is the
+page cache of the operating system and costs no memory of ours. What is copied is compared to its checksum
+before anything is made of it, so bytes that changed on disk are never served, nor written into a new page
+whose checksum would then be right. That the tree makes sense was proved by `walk` at opening, or we wrote
+it; without checksums only what keeps a damaged page from doing harm is checked: depth is bounded and a page
+must be branch or leaf.
 
-Measured on 1,000,000 revisions of 256 bytes (2.6 GHz virtual core): 1.9 us a random lookup in `get_many`,
-0.8 us when the next key lies in the same leaf, 0.45 us an item in `scan`.
+Measured on revisions of 256 bytes (2.6 GHz virtual core): 2.2 us a random lookup in `get_many`, 0.9 us when
+the next key lies in the same leaf, 0.45 us an item in `scan`; copying and proving a page is 0.6 us of that.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pyetcd._native import crc32c
 from pyetcd.storage.bolt import page
-from pyetcd.storage.bolt.errors import DatabaseCorrupt
+from pyetcd.storage.bolt.errors import CHANGED, DatabaseCorrupt
 
+NO_LEAF = "no leaf is found below this page"
 MAX_DEPTH = 64  # a tree of two children a branch and 2**64 pages is not deeper
 BRANCH_CACHE_PAGES = 2048  # decoded, about 8 KB each at 17-byte keys
 
 _SORT_FROM = 8  # keys of one call that are worth sorting first
 _HEADER_SIZE = page.HEADER_SIZE
+_KIND_AT = 8  # offset of the low byte of a page's type
+_BRANCH_BYTE = bytes((page.BRANCH,))
 _header = page.header.unpack_from
 _probe = struct.Struct(
     "<III"
@@ -52,14 +59,16 @@ EMPTY_BUCKET = Bucket(0, 0, Leaf((), ()))
 
 
 class Pages:
-    """A memory map of the file, with decoded branch pages: separators without the first, and children."""
+    """A memory map of the file, with decoded branch pages: separators without the first, and children.
+    `sums` has the CRC-32C of every page in use; None: they are not known."""
 
-    __slots__ = ("_branches", "map", "page_size", "path")
+    __slots__ = ("_branches", "map", "page_size", "path", "sums")
 
     def __init__(self, path: str, page_size: int, view: mmap.mmap) -> None:
         self.path = path
         self.page_size = page_size
         self.map = view
+        self.sums: array[int] | None = None
         self._branches: dict[int, tuple[list[bytes], Sequence[int]]] = {}
 
     def forget(self, page_id: int) -> None:
@@ -67,33 +76,51 @@ class Pages:
         self._branches.pop(page_id, None)
 
     def read(self, page_id: int) -> tuple[int, int, bytes, int]:
-        """Kind, count, bytes and overflow of a branch or leaf page."""
+        """Kind, count, bytes and overflow of a branch or leaf page. DatabaseCorrupt when it has changed."""
         size = self.page_size
         offset = page_id * size
-        _, kind, count, overflow = self._header_at(page_id)
-        data = self.map[offset : offset + (overflow + 1) * size]
+        data = self.map[offset : offset + size]
+        self.prove(page_id, data)
+        found, kind, count, overflow = _header(data)
+        if found != page_id or kind not in (page.BRANCH, page.LEAF):
+            raise self.corrupt(
+                page_id, f"expected a branch or leaf page, found page {found} of type {kind:#x}"
+            )
+        if overflow:
+            end = offset + (overflow + 1) * size
+            if end > len(self.map):
+                raise self.corrupt(page_id, "its overflow pages reach beyond the end of the file")
+            rest = self.map[offset + size : end]
+            for at in range(overflow):
+                self.prove(page_id + 1 + at, rest[at * size : (at + 1) * size])
+            data += rest
         return kind, count, data, overflow
 
-    def _header_at(self, page_id: int) -> tuple[int, int, int, int]:
-        offset = page_id * self.page_size
-        if not 0 <= offset <= len(self.map) - page.HEADER_SIZE:
-            raise DatabaseCorrupt(self.path, page_id, self.page_size, "the page lies outside of the file")
-        head: tuple[int, int, int, int] = _header(self.map, offset)
-        if head[0] != page_id or head[1] not in (page.BRANCH, page.LEAF):
-            reason = f"expected a branch or leaf page, found page {head[0]} of type {head[1]:#x}"
-            raise DatabaseCorrupt(self.path, page_id, self.page_size, reason)
-        return head
+    def prove(self, page_id: int, data: bytes) -> None:
+        """DatabaseCorrupt unless `data` is what was written on this page."""
+        if len(data) < self.page_size or page_id < 0:
+            raise self.corrupt(page_id, "the page lies outside of the file")
+        if self.sums is not None and self.sums[page_id] != crc32c(data):
+            raise self.corrupt(page_id, CHANGED)
+
+    def corrupt(self, page_id: int, reason: str) -> DatabaseCorrupt:
+        return DatabaseCorrupt(self.path, page_id, self.page_size, reason)
+
+    def _is_branch(self, page_id: int) -> bool:
+        """Nothing but a glance: `read` will tell whether it is true."""
+        at = page_id * self.page_size + _KIND_AT
+        return self.map[at : at + 1] == _BRANCH_BYTE
 
     def branch(self, page_id: int) -> tuple[list[bytes], Sequence[int]] | None:
         """Separators (without the first) and children; None when the page is a leaf."""
         known = self._branches.get(page_id)
         if known is not None:
             return known
-        if self._header_at(page_id)[1] != page.BRANCH:
+        if not self._is_branch(page_id):
             return None
         _, count, data, _ = self.read(page_id)
         if count == 0:
-            raise DatabaseCorrupt(self.path, page_id, self.page_size, "a branch page without children")
+            raise self.corrupt(page_id, "a branch page without children")
         keys, children = page.decode_branch(data, count)
         branches = self._branches
         if len(branches) >= BRANCH_CACHE_PAGES:
@@ -107,9 +134,7 @@ class Pages:
         """Keys, values, flags of a leaf page."""
         kind, count, data, _ = self.read(page_id)
         if kind != page.LEAF:
-            raise DatabaseCorrupt(
-                self.path, page_id, self.page_size, "expected a leaf page, found a branch page"
-            )
+            raise self.corrupt(page_id, "expected a leaf page, found a branch page")
         return page.decode_leaf(data, count)
 
     # -- lookups ---------------------------------------------------------------------------------------------
@@ -133,32 +158,33 @@ class Pages:
 
     def _get_ascending(self, root: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Any order is right, ascending is fast."""
-        view = self.map
         probe = _probe
         values: list[bytes | None] = []
         low, high = b"\xff", b""  # the leaf at hand holds the keys in [low, high); high None: no upper bound
         unbounded = False
-        elements = count = at = 0
+        data = b""
+        count = at = 0
         for key in keys:
             if key < low or (key >= high and not unbounded):
-                offset, low, upper = self._descend(root, key)
+                leaf, low, upper = self._descend(root, key)
                 unbounded = upper is None
                 high = upper or b""
-                count = _header(view, offset)[2]
-                elements = offset + _HEADER_SIZE
+                kind, count, data, _ = self.read(leaf)
+                if kind != page.LEAF:
+                    raise self.corrupt(leaf, "expected a leaf page, found a branch page")
                 at = -1
             # The element behind the last hit is tried first: a range asks for neighbours.
             first, last = 0, count
             middle = at + 1 if at + 1 < count else count >> 1
             value = None
             while first < last:
-                element = elements + 16 * middle
-                pos, key_size, value_size = probe(view, element + 4)
+                element = _HEADER_SIZE + 16 * middle
+                pos, key_size, value_size = probe(data, element + 4)
                 start = element + pos
                 end = start + key_size
-                other = view[start:end]
+                other = data[start:end]
                 if other == key:
-                    value = view[end : end + value_size]
+                    value = data[end : end + value_size]
                     at = middle
                     break
                 if other < key:
@@ -170,7 +196,7 @@ class Pages:
         return values
 
     def _descend(self, root: int, key: bytes) -> tuple[int, bytes, bytes | None]:
-        """Offset of the leaf that would hold `key`, and the bounds of its keys: [low, high), high None: no
+        """The leaf page that would hold `key`, and the bounds of its keys: [low, high), high None: no
         bound."""
         branches = self._branches
         low = b""
@@ -179,7 +205,7 @@ class Pages:
         for _ in range(MAX_DEPTH):
             branch = branches.get(page_id) or self.branch(page_id)
             if branch is None:
-                return page_id * self.page_size, low, high
+                return page_id, low, high
             separators, children = branch
             at = bisect_right(separators, key)
             if at:
@@ -187,7 +213,7 @@ class Pages:
             if at < len(separators):
                 high = separators[at]
             page_id = children[at]
-        raise DatabaseCorrupt(self.path, root, self.page_size, "no leaf is found below this page")
+        raise self.corrupt(root, NO_LEAF)
 
     # -- scans -----------------------------------------------------------------------------------------------
 
@@ -223,9 +249,7 @@ class Pages:
                 at = bisect_right(separators, start)
                 path.append((children, at + 1))
                 if len(path) > MAX_DEPTH:
-                    raise DatabaseCorrupt(
-                        self.path, bucket.root, self.page_size, "no leaf is found below this page"
-                    )
+                    raise self.corrupt(bucket.root, NO_LEAF)
                 page_id = children[at]
                 continue
             keys, values, _ = self.leaf(page_id)
@@ -251,7 +275,7 @@ class Pages:
                 keys = self.leaf(page_id)[0]
                 return keys[-1] if keys else None
             page_id = branch[1][-1]
-        raise DatabaseCorrupt(self.path, bucket.root, self.page_size, "no leaf is found below this page")
+        raise self.corrupt(bucket.root, NO_LEAF)
 
 
 def _inline_get(leaf: Leaf, key: bytes) -> bytes | None:

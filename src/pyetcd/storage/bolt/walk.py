@@ -1,9 +1,9 @@
 """The visit to every page at opening: which pages are used, and whether each is what it should be.
 
 The freelist is not stored (etcd's setting), so the tree has to be walked anyway. On the way every page is
-proved, once, and nothing needs to be checked while serving: against its checksum where the checksum file
-belongs to this state, else by its structure (identity, type, bounds of all elements, order of all keys),
-after which its checksum is noted. A page met twice, a page outside of the file or a cycle ends the walk
+proved: against its checksum where the checksum file belongs to this state, else by its structure (identity,
+type, bounds of all elements, order of all keys), after which its checksum is noted. What is read later is
+compared to these checksums. A page met twice, a page outside of the file or a cycle ends the walk
 with `DatabaseCorrupt`; it is a loop over a list of pages, so a hostile file cannot exhaust the stack.
 Measured: 1.5 us a page with checksums at hand, 8 us without.
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from pyetcd._native import crc32c
 from pyetcd.storage.bolt import page
-from pyetcd.storage.bolt.errors import DatabaseCorrupt
+from pyetcd.storage.bolt.errors import CHANGED, DatabaseCorrupt
 from pyetcd.storage.bolt.meta import NO_FREELIST, Meta
 from pyetcd.storage.bolt.tree import Bucket, Leaf
 
@@ -141,7 +141,7 @@ class Walk:
             if known is None:
                 self.sums[page_id] = found
             elif known[page_id] != found:
-                raise self.corrupt(page_id, _CHANGED)
+                raise self.corrupt(page_id, CHANGED)
             return
         parts = memoryview(data)
         for at in range(overflow + 1):
@@ -149,7 +149,7 @@ class Walk:
             if known is None:
                 self.sums[page_id + at] = found
             elif known[page_id + at] != found:
-                raise self.corrupt(page_id + at, _CHANGED)
+                raise self.corrupt(page_id + at, CHANGED)
 
     def _check_branch(
         self, page_id: int, data: bytes, count: int, low: bytes, high: bytes | None
@@ -202,9 +202,6 @@ class Walk:
             raise self.corrupt(page_id, "the freelist lies on pages that are in use")
         self.used[page_id : page_id + pages] = b"\1" * pages
         return pages
-
-
-_CHANGED = "its bytes are not those that were written (checksum mismatch); the page has changed on disk"
 
 
 def sums_of(data: bytes, page_size: int) -> list[int]:
