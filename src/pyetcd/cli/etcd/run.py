@@ -23,11 +23,15 @@ from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.opening import CannotOpen, open_member
 from pyetcd.metrics import Registry
-from pyetcd.storage.bolt import DatabaseCorrupt
+from pyetcd.storage.backend import BackendFailed
+from pyetcd.storage.bolt import DatabaseError
 from pyetcd.storage.files import Files, OsFiles
 from pyetcd.storage.wal import WalError, exists
 
 _log = logs.get("etcd")
+
+FAILED = 1
+SETUP_FAILED = "setting up serving from embedded etcd failed."
 
 REFUSALS = (
     CannotOpen,
@@ -35,7 +39,7 @@ REFUSALS = (
     BadLease,
     BadMembership,
     DataDirError,
-    DatabaseCorrupt,
+    DatabaseError,
     NewerCluster,
     WalError,
     OSError,
@@ -50,22 +54,29 @@ async def run(config: ServerConfig) -> int:
         try:
             return await _serve(config, files, executor)
         except REFUSALS as error:
-            _log.fatal("setting up serving from embedded etcd failed.", {"error": str(error)})
-            return 1
+            _log.fatal(SETUP_FAILED, {"error": str(error)})
+        except Exception as error:  # nobody foresaw it: say where it comes from, in the same one line
+            _log.fatal(SETUP_FAILED, {"error": repr(error)}, exc=error)
+        return 1
 
 
 async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecutor) -> int:
     loop = asyncio.get_running_loop()
     logs.attach(loop)
     ended: asyncio.Future[int] = loop.create_future()
+    failures: list[BaseException] = []
 
     def end(code: int) -> None:
         if not ended.done():
             ended.set_result(code)
 
     def failed(error: BaseException) -> None:
-        _log.fatal("the member cannot go on", {"error": repr(error)})
-        end(1)
+        if failures:
+            return  # one failure brings others with it; the first says why
+        failures.append(error)
+        foreseen = isinstance(error, BackendFailed | DatabaseError | OSError)
+        _log.fatal("the member cannot go on", {"error": str(error)}, exc=None if foreseen else error)
+        end(FAILED)
 
     wake = Wake()
     appender = Appender(wake)
@@ -91,8 +102,11 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     code = await ended
     _log.info("closing etcd server", {"name": config.name, "data-dir": config.data_dir})
     publishing.cancel()
-    await server.close()
-    appender.close()
-    await member.stop()
+    try:
+        await server.close()
+        appender.close()
+        await member.stop()
+    except Exception as error:
+        failed(error)
     _log.info("closed etcd server", {"name": config.name, "data-dir": config.data_dir})
-    return code
+    return FAILED if failures else code
