@@ -34,6 +34,7 @@ from pyetcd.proto.rpc_pb2 import (
 
 ETCD = Path(sys.executable).parent / "etcd"
 BENCH = Path(__file__).parents[2] / "bench" / "go"
+GO = Path(__file__).parent / "go"
 READY = "ready to serve client requests"
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -88,11 +89,14 @@ class Printed:
 class Server(ABC):
     """One member that is its own cluster. Started when made; `stop` it."""
 
-    def __init__(self, directory: Path, **flags: object) -> None:
-        """`flags`: etcd's, with underscores for dashes."""
+    def __init__(
+        self, directory: Path, ports: tuple[int, int] | None = None, /, **flags: object
+    ) -> None:
+        """`ports`: those of clients and of peers, None for free ones. `flags`: etcd's, with underscores for
+        dashes."""
         self.directory = directory
         self.flags = {name.replace("_", "-"): str(value) for name, value in flags.items()}
-        self.port, self.peer_port = free_port(), free_port()
+        self.port, self.peer_port = ports or (free_port(), free_port())
         self.start()
 
     @abstractmethod
@@ -186,9 +190,11 @@ class Etcd(Server):
 class GoEtcd(Server):
     """Real etcd."""
 
-    def __init__(self, executable: Path, directory: Path, **flags: object) -> None:
+    def __init__(
+        self, executable: Path, directory: Path, ports: tuple[int, int] | None = None, /, **flags: object
+    ) -> None:
         self.executable = executable
-        super().__init__(directory, **flags)
+        super().__init__(directory, ports, **flags)
 
     def command(self) -> list[str]:
         return [

@@ -1,8 +1,9 @@
-module pyetcd.dev/gowal
+module pyetcd.dev/interop
 
 go 1.26
 
 require (
+	go.etcd.io/bbolt v1.5.0
 	go.etcd.io/etcd/server/v3 v3.7.1
 	go.etcd.io/raft/v3 v3.7.0
 	go.uber.org/zap v1.27.1
