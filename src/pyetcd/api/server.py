@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from pyetcd import logs
 from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
@@ -17,21 +16,20 @@ from pyetcd.api.http_health import HealthChecks
 from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
+from pyetcd.api.listeners import listen, load_tls, log_serving, planned
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.watch import Watch
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
-from pyetcd.member.urls import Url
 from pyetcd.metrics import Registry
 from pyetcd.mvcc.watch_hub import WatchHub
+from pyetcd.storage.files import Files
 
 STOP_GRACE_SECONDS = 1.0
 STREAM_BACKLOG_BYTES = 1 << 20  # unsent bytes beyond which a stream counts as slow
 GRPC_OVERHEAD_BYTES = 512 << 10  # what etcd allows a message beyond max-request-bytes
 MAX_UINT32 = 0xFFFFFFFF
-
-_log = logs.get("api")
 
 
 class ClientServer:
@@ -100,27 +98,23 @@ class ClientServer:
             self._http.handle,
             member.end_of_turn,
         )
+        self._listeners = planned(config)
         self._serving = False
         self._leadership_timer: asyncio.TimerHandle | None = None
 
-    def listen(self, urls: Sequence[Url]) -> None:
-        """Bind; connections wait until `serve`. OSError when an address cannot be had."""
-        for url in urls:
-            if url.is_unix:
-                self._server.listen_unix(url.socket_path)
-            else:
-                self._server.listen_tcp(url.hostname, int(url.port))
+    def listen(self, files: Files) -> None:
+        """Bind; connections wait until `serve`. OSError when an address cannot be had, BadCertificate."""
+        config = self._member.config
+        tls = load_tls(files, config.client_tls) if any(each.secure for each in self._listeners) else None
+        listen(self._server, self._listeners, tls)
         self._loop.add_reader(self._wake.fileno(), self._turn)
 
-    def serve(self, urls: Sequence[Url]) -> None:
+    def serve(self) -> None:
         """Answer from now on."""
         self._serving = True
         self._check_leadership()
         self._turn()
-        for url in urls:
-            _log.info(
-                "serving client traffic insecurely; this is strongly discouraged!", {"address": url.host}
-            )
+        log_serving(self._listeners)
 
     def _check_leadership(self) -> None:
         self._leadership.check()

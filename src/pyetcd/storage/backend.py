@@ -488,7 +488,7 @@ def _work(
         fill = APPEND_FILL if name == KEY_BUCKET else SPLIT_FILL
         yield None in changes.values.values(), commit.apply(name, changes.keys(), changes.values, fill)
     if frozen.tail:
-        # No key is in both, and nearly always these come behind those: merging them first would hold the loop.
+        # No key is in both, and nearly always these come behind those: merging would hold the loop for long.
         yield False, commit.apply(KEY_BUCKET, frozen.tail_keys(), frozen.tail, APPEND_FILL)
     yield False, commit.finish()
 

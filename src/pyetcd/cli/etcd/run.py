@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pyetcd import logs
 from pyetcd._native import Appender, Wake
+from pyetcd.api.listeners import BadCertificate
 from pyetcd.api.server import ClientServer
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
@@ -34,6 +35,7 @@ FAILED = 1
 SETUP_FAILED = "setting up serving from embedded etcd failed."
 
 REFUSALS = (
+    BadCertificate,
     CannotOpen,
     BadCluster,
     BadLease,
@@ -85,7 +87,7 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     member = Member(config, opened, loop, int(time.time() * 1000), failed)
     registry = Registry()
     server = ClientServer(member, wake, registry, MemberMetrics(registry), loop, chance)
-    server.listen(config.listen_client_urls)
+    server.listen(files)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, -number)
     published = asyncio.Event()
@@ -97,8 +99,8 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     if not ended.done():
         gc.collect()
         gc.freeze()  # what was loaded stays; the collector need not walk it again
+        server.serve()
         _log.info("ready to serve client requests")
-        server.serve(config.listen_client_urls)
     code = await ended
     _log.info("closing etcd server", {"name": config.name, "data-dir": config.data_dir})
     publishing.cancel()

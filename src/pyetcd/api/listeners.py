@@ -1,0 +1,107 @@
+"""Which sockets the client side listens on, and what each of them serves.
+
+Rules that hold here, all etcd's (server/embed/serve.go):
+
+* A client URL serves gRPC and plain HTTP; once `--listen-client-http-urls` is set, client URLs serve gRPC
+  alone and those URLs plain HTTP alone.
+* `http://` and `https://` of one address are one socket that takes both.
+* An https URL is never served in plain text: without a certificate that can be loaded the member does not
+  start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyetcd import logs
+from pyetcd._native import Server, Tls
+from pyetcd.member.config import ServerConfig, TlsConfig
+from pyetcd.member.urls import Url
+from pyetcd.storage.files import Files
+
+_log = logs.get("api")
+
+
+class BadCertificate(Exception):
+    """The certificate, key or CA of the client side cannot be used; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One socket to be, and what it takes."""
+
+    url: Url
+    secure: bool
+    plain: bool
+    grpc: bool
+    http: bool
+
+
+def planned(config: ServerConfig) -> list[Listener]:
+    """The sockets a configuration asks for, in order."""
+    split = bool(config.listen_client_http_urls)
+    listeners = _merged(config.listen_client_urls, grpc=True, http=not split)
+    return listeners + _merged(config.listen_client_http_urls, grpc=False, http=True)
+
+
+def _merged(urls: Sequence[Url], *, grpc: bool, http: bool) -> list[Listener]:
+    places: dict[str, list[Url]] = {}
+    for url in urls:
+        places.setdefault(url.host + url.path, []).append(url)
+    return [
+        Listener(
+            same[0],
+            secure=any(url.is_secure for url in same),
+            plain=not all(url.is_secure for url in same),
+            grpc=grpc,
+            http=http,
+        )
+        for same in places.values()
+    ]
+
+
+def load_tls(files: Files, config: TlsConfig) -> Tls:
+    """The certificates of the client side. BadCertificate or OSError."""
+    unsupported = {
+        "--auto-tls": config.auto_tls and config.is_empty,
+        "--client-crl-file": bool(config.crl_file),
+        "--client-cert-allowed-hostname": bool(config.allowed_hostnames or config.allowed_cns),
+    }
+    for flag, given in unsupported.items():
+        if given:
+            raise BadCertificate(f"{flag} is not supported by this version; it would not be enforced")
+    client_ca = files.read(config.trusted_ca_file) if config.trusted_ca_file else None
+    if config.client_cert_auth and client_ca is None:
+        raise BadCertificate("--client-cert-auth needs --trusted-ca-file to verify clients with")
+    try:
+        return Tls(files.read(config.cert_file), files.read(config.key_file), client_ca)
+    except ValueError as error:
+        names = f"{config.cert_file}, {config.key_file}"
+        raise BadCertificate(f"the client certificate ({names}) cannot be used: {error}") from None
+
+
+def listen(server: Server, listeners: Sequence[Listener], tls: Tls | None) -> None:
+    """Bind; connections wait to be answered. OSError when an address cannot be had."""
+    for each in listeners:
+        secured = tls if each.secure else None
+        assert secured is not None or not each.secure, "an https URL is never served in plain text"
+        if each.url.is_unix:
+            server.listen_unix(each.url.socket_path, secured, each.plain, each.grpc, each.http)
+        else:
+            port = int(each.url.port)
+            server.listen_tcp(each.url.hostname, port, secured, each.plain, each.grpc, each.http)
+
+
+def log_serving(listeners: Sequence[Listener]) -> None:
+    """One line for each socket and scheme, as etcd's."""
+    for each in listeners:
+        fields = {"traffic": _traffic(each), "address": each.url.host}
+        if each.plain:
+            _log.info("serving client traffic insecurely; this is strongly discouraged!", fields)
+        if each.secure:
+            _log.info("serving client traffic securely", fields)
+
+
+def _traffic(listener: Listener) -> str:
+    return "+".join(kind for kind, on in (("grpc", listener.grpc), ("http", listener.http)) if on)
