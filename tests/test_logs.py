@@ -7,6 +7,7 @@ import re
 import select
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -146,16 +147,23 @@ def test_a_room_has_one_log() -> None:
 
 
 class Loop:
-    """An event loop of which only writers are looked at."""
+    """An event loop of which only writers, and calls from other threads, are looked at."""
 
     def __init__(self) -> None:
         self.writers: dict[int, Callable[[], object]] = {}
+        self.calls: list[Callable[[], object]] = []
+        self.closed = False
 
     def add_writer(self, fd: int, callback: Callable[[], object], /) -> None:
         self.writers[fd] = callback
 
     def remove_writer(self, fd: int, /) -> None:
         del self.writers[fd]
+
+    def call_soon_threadsafe(self, callback: Callable[[], object], /) -> None:
+        if self.closed:
+            raise RuntimeError("Event loop is closed")
+        self.calls.append(callback)
 
 
 def read_all(fd: int) -> bytes:
@@ -182,6 +190,34 @@ def test_a_reader_that_stalls_delays_nobody_and_gets_its_lines_later() -> None:
     assert got == b"".join(sent)
     os.close(reader)
     os.close(writer)
+
+
+@pytest.fixture
+def attached(memory: Memory) -> Iterator[Loop]:
+    loop = Loop()
+    logs.attach(loop)
+    yield loop
+    logs.attach(None)
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_a_line_of_another_thread_is_written_by_the_loops(memory: Memory, attached: Loop) -> None:
+    in_a_thread(lambda: log.info("from a thread"))
+    assert memory.lines == []
+    log.info("from the loop")
+    attached.calls.pop()()
+    assert [line["msg"] for line in memory.objects()] == ["from the loop", "from a thread"]
+
+
+def test_once_the_loop_is_closed_a_thread_writes_its_lines_itself(memory: Memory, attached: Loop) -> None:
+    attached.closed = True
+    in_a_thread(lambda: log.info("late"))
+    assert [line["msg"] for line in memory.objects()] == ["late"]
 
 
 def test_what_a_stalled_reader_leaves_behind_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

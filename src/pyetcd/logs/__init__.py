@@ -9,6 +9,8 @@ Rules that hold here:
 * A level that is off costs one comparison. A message repeated more than 100 times within a second is thinned
   to every hundredth, as zap's sampling does in etcd, so that a storm of one complaint costs neither disk nor
   loop.
+* Outputs belong to one thread, that of the loop they are attached to; a line from another one is handed to
+  the loop.
 * Nothing here raises into the caller: a closed pipe, a full disk or an odd value in a field costs the line,
   no more.
 * Values are rendered as Go's: `timedelta` as `1m30s`, bytes as text, exceptions by their message.
@@ -22,6 +24,7 @@ import math
 import sys
 import time
 import traceback
+from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import FrameType
@@ -111,6 +114,8 @@ class _Output:
         self.level: int = INFO
         self.console = False
         self.sinks: list[Sink] = [Writer(2)]
+        self._loop: WriterLoop | None = None
+        self._thread = 0  # the loop's
         self._callers: dict[str, str] = {}
         self._clock = _Clock()
         self._seen: dict[tuple[int, str], int] = {}
@@ -131,8 +136,22 @@ class _Output:
         else:
             line = _json_line(_NAMES[level], stamp, caller, msg, fields)
         data = line.encode("utf-8", "replace")
+        if self._loop is not None and get_ident() != self._thread:
+            try:
+                self._loop.call_soon_threadsafe(lambda: self._emit(level, data))
+                return
+            except RuntimeError:  # it is closed, and so writes no more
+                pass
+        self._emit(level, data)
+
+    def _emit(self, level: int, data: bytes) -> None:
         for sink in self.sinks:
             sink.write(level, data)
+
+    def attach(self, loop: WriterLoop | None) -> None:
+        self._loop, self._thread = loop, get_ident()
+        for sink in self.sinks:
+            sink.attach(loop)
 
     def _sampled(self, level: int, msg: str, second: int) -> bool:
         if second != self._seen_second or len(self._seen) >= _SAMPLE_MESSAGES_MAX:
@@ -274,9 +293,10 @@ def set_level(level: str) -> None:
 
 
 def attach(loop: WriterLoop | None) -> None:
-    """Let the outputs finish what a slow reader left behind when `loop` sees room for it; None to let go."""
-    for sink in _output.sinks:
-        sink.attach(loop)
+    """Call from the thread of `loop`: it finishes what a slow reader left behind when it sees room for it, and
+    takes the lines of other threads. None to let go.
+    """
+    _output.attach(loop)
 
 
 def flush(timeout_seconds: float = 1.0) -> None:
