@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
 func main() {
@@ -18,6 +19,8 @@ func main() {
 	peer := flag.String("listen-peer-urls", "http://127.0.0.1:0", "peer URL")
 	quota := flag.Int64("quota-backend-bytes", 0, "space quota")
 	snapshotCount := flag.Uint64("snapshot-count", 10000, "entries between snapshots")
+	catchUp := flag.Uint64("snapshot-catchup-entries", 5000, "entries kept in memory behind a snapshot")
+	flag.Int64Var(&wal.SegmentSizeBytes, "wal-segment-bytes", wal.SegmentSizeBytes, "size of a segment of the log")
 	watchProgress := flag.Duration("watch-progress-notify-interval", 0, "progress interval")
 	maxTxnOps := flag.Uint("max-txn-ops", 128, "operations a transaction")
 	flag.Parse()
@@ -27,6 +30,7 @@ func main() {
 	cfg.LogLevel = "warn"
 	cfg.QuotaBackendBytes = *quota
 	cfg.SnapshotCount = *snapshotCount
+	cfg.SnapshotCatchUpEntries = *catchUp
 	cfg.MaxTxnOps = *maxTxnOps
 	if *watchProgress != 0 {
 		cfg.WatchProgressNotifyInterval = *watchProgress
