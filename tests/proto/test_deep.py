@@ -31,7 +31,8 @@ def put_within(request: TxnRequest) -> PutRequest:
 def test_what_etcd_may_accept_is_parsed_from_requests_and_entries(levels: int) -> None:
     data = nested(levels)
     assert put_within(deep.txn_request(data)).key == b"k"
-    assert put_within(deep.raft_request(field_bytes(InternalRaftRequest.TXN_FIELD_NUMBER, data)).txn).key == b"k"
+    entry = field_bytes(InternalRaftRequest.TXN_FIELD_NUMBER, data)
+    assert put_within(deep.raft_request(entry).txn).key == b"k"
 
 
 @pytest.mark.parametrize("levels", [deep.MAX_LEVELS + 1, deep.GO_LEVELS])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pyetcd._native import Meta
 from pyetcd.api.dispatch import AsyncUnary, Body
 from pyetcd.member.member import Member
+from pyetcd.proto import strict
 from pyetcd.proto.rpc_pb2 import Member as MemberMessage
 from pyetcd.proto.rpc_pb2 import MemberListRequest, MemberListResponse
 
@@ -20,7 +21,7 @@ class Cluster:
 
     async def member_list(self, call: int, payload: bytes, meta: Meta) -> Body:
         """The members by ID. Its header carries no revision, as etcd's does not."""
-        request = MemberListRequest.FromString(payload)
+        request = strict.parse(MemberListRequest, payload)
         if request.linearizable:
             await self._member.current()
         members = [

@@ -28,6 +28,7 @@ from pyetcd.api.watch import MALFORMED
 from pyetcd.lease.deadlines import Loop
 from pyetcd.lease.lessor import NotRenewed
 from pyetcd.member.member import Member
+from pyetcd.proto import strict
 from pyetcd.proto.errors import INTERNAL, OK, RESOURCE_EXHAUSTED, UNKNOWN, EtcdError
 from pyetcd.proto.rpc_pb2 import LeaseKeepAliveRequest, LeaseKeepAliveResponse
 
@@ -108,7 +109,7 @@ class KeepAlive:
         if self._end is not None:
             return
         try:
-            lease_id = LeaseKeepAliveRequest.FromString(payload).ID
+            lease_id = strict.parse(LeaseKeepAliveRequest, payload).ID
         except DecodeError:
             self._end_behind(EtcdError(INTERNAL, MALFORMED))
             return

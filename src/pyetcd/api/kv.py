@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import TypeAlias
 
+from google.protobuf.message import DecodeError
+
 from pyetcd._native import Meta
 from pyetcd.api.dispatch import Body, OpenStream, Outbox, Unary
 from pyetcd.api.range_stream import RangeStream
 from pyetcd.member.member import Member
-from pyetcd.member.quota import put_cost, txn_cost
+from pyetcd.member.quota import KEY_COST, put_cost, txn_cost
 from pyetcd.member.requests import Done
 from pyetcd.mvcc import checks
 from pyetcd.mvcc.answer import Answer
-from pyetcd.proto import deep
+from pyetcd.proto import deep, strict
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 
@@ -28,6 +30,8 @@ PUT = InternalRaftRequest.PUT_FIELD_NUMBER
 DELETE_RANGE = InternalRaftRequest.DELETE_RANGE_FIELD_NUMBER
 TXN = InternalRaftRequest.TXN_FIELD_NUMBER
 COMPACTION = InternalRaftRequest.COMPACTION_FIELD_NUMBER
+
+ROOM = strict.SHORTEST - 1  # bytes beside keys and value too few for what only Go's parser refuses
 
 Work: TypeAlias = Answer | Generator[None, None, Answer]
 
@@ -52,7 +56,12 @@ class KV:
     # Reads
 
     def range(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = RangeRequest.FromString(payload)
+        try:
+            request = RangeRequest.FromString(payload)
+        except DecodeError:
+            request = strict.again(RangeRequest, payload)
+        if len(payload) > len(request.key) + len(request.range_end) + ROOM:
+            strict.check(request, payload)
         checks.check_range(request)
         member = self._member
         if request.serializable or member.reads_are_current:
@@ -91,19 +100,30 @@ class KV:
     # Writes
 
     def put(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = PutRequest.FromString(payload)
+        try:
+            request = PutRequest.FromString(payload)
+        except DecodeError:
+            request, payload = strict.parse_logged(PutRequest, payload)
+        cost = put_cost(request)
+        if len(payload) > cost - KEY_COST + ROOM:
+            payload = strict.loggable(request, payload)
         checks.check_put(request)
-        self._member.propose(PUT, payload, request, self._done, call, put_cost(request))
+        self._member.propose(PUT, payload, request, self._done, call, cost)
         return None
 
     def delete_range(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = DeleteRangeRequest.FromString(payload)
+        request, payload = strict.parse_logged(DeleteRangeRequest, payload)
         checks.check_delete_range(request)
         self._member.propose(DELETE_RANGE, payload, request, self._done, call)
         return None
 
     def txn(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = deep.txn_request(payload)
+        try:
+            request = deep.txn_request(payload)
+            payload = strict.loggable(request, payload)
+        except DecodeError:
+            payload = strict.canonical(TxnRequest, payload)
+            request = deep.txn_request(payload)
         checks.check_txn(request, self._member.config.max_txn_ops)
         member = self._member
         if not checks.is_read_only(request):
@@ -115,7 +135,7 @@ class KV:
         return None
 
     def compact(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = CompactionRequest.FromString(payload)
+        request, payload = strict.parse_logged(CompactionRequest, payload)
         done = self._compacted if request.physical else self._done
         self._member.propose(COMPACTION, payload, request, done, call)
         return None

@@ -17,10 +17,11 @@ from pyetcd.member.member import Member
 from pyetcd.member.quota import LEASE_COST
 from pyetcd.member.requests import Done
 from pyetcd.mvcc.answer import Answer, Job
-from pyetcd.proto import errors
+from pyetcd.proto import errors, strict
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import (
     LeaseGrantRequest,
+    LeaseLeasesRequest,
     LeaseLeasesResponse,
     LeaseRevokeRequest,
     LeaseStatus,
@@ -57,7 +58,7 @@ class Leases:
     # Through the log
 
     def grant(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = LeaseGrantRequest.FromString(payload)
+        request, payload = strict.parse_logged(LeaseGrantRequest, payload)
         if request.ID == NO_LEASE:
             request.ID = self._member.new_lease_id()
             payload = request.SerializeToString()
@@ -65,7 +66,7 @@ class Leases:
         return None
 
     def revoke(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = LeaseRevokeRequest.FromString(payload)
+        request, payload = strict.parse_logged(LeaseRevokeRequest, payload)
         self._member.propose(REVOKE, payload, request, self._done, call)
         return None
 
@@ -79,7 +80,7 @@ class Leases:
     # Asked of the lessor
 
     def time_to_live(self, call: int, payload: bytes, meta: Meta) -> Body | None:
-        request = LeaseTimeToLiveRequest.FromString(payload)
+        request = strict.parse(LeaseTimeToLiveRequest, payload)
         leases = self._leases
 
         def fail(error: Exception) -> None:
@@ -123,6 +124,7 @@ class Leases:
         return Answer(store.revision, body)
 
     def leases(self, call: int, payload: bytes, meta: Meta) -> Body | None:
+        strict.parse(LeaseLeasesRequest, payload)
         self._answer(call, _at_once(self._list()))
         return None
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from pyetcd._native import Meta
 from pyetcd.api.dispatch import AsyncUnary, Body, Unary
-from pyetcd.member.alarms import NAMES
+from pyetcd.member.alarms import name_of
 from pyetcd.member.member import Member
 from pyetcd.member.quota import DEFAULT_BYTES
-from pyetcd.proto import errors
+from pyetcd.proto import errors, strict
 from pyetcd.proto.errors import INVALID_ARGUMENT, EtcdError
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import (
@@ -29,8 +29,9 @@ ALARM = InternalRaftRequest.ALARM_FIELD_NUMBER
 
 
 def alarm_text(alarm: AlarmMember) -> str:
-    """As Go prints the message in Status.errors: `memberID:1 alarm:NOSPACE`."""
-    return f"memberID:{alarm.memberID} alarm:{NAMES[alarm.alarm]}"
+    """As Go prints the message in Status.errors: `memberID:1 alarm:NOSPACE`, zeros left out."""
+    kind = f"alarm:{name_of(alarm)}"
+    return f"memberID:{alarm.memberID} {kind}" if alarm.memberID else kind
 
 
 class Maintenance:
@@ -46,7 +47,7 @@ class Maintenance:
         }
 
     def status(self, call: int, payload: bytes, meta: Meta) -> Body:
-        StatusRequest.FromString(payload)
+        strict.parse(StatusRequest, payload)
         member = self._member
         downgrade = member.cluster.downgrade
         response = StatusResponse(
@@ -70,7 +71,7 @@ class Maintenance:
     async def alarm(self, call: int, payload: bytes, meta: Meta) -> Body:
         """List, raise or clear alarms, through the log. An action etcd does not know kills its members at
         apply; it is refused here."""
-        request = AlarmRequest.FromString(payload)
+        request, payload = strict.parse_logged(AlarmRequest, payload)
         if request.action not in AlarmRequest.AlarmAction.values():
             raise EtcdError(INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
         answer = await self._member.request(ALARM, payload, request)
@@ -78,13 +79,13 @@ class Maintenance:
 
     async def hash(self, call: int, payload: bytes, meta: Meta) -> Body:
         """CRC-32C over every bucket."""
-        HashRequest.FromString(payload)
+        strict.parse(HashRequest, payload)
         digest, revision = await self._member.hash()
         return [self._member.header(revision), HashResponse(hash=digest).SerializeToString()]
 
     async def hash_kv(self, call: int, payload: bytes, meta: Meta) -> Body:
         """CRC-32C over the revisions up to the one asked for."""
-        request = HashKVRequest.FromString(payload)
+        request = strict.parse(HashKVRequest, payload)
         found = await self._member.hash_kv(request.revision)
         response = HashKVResponse(
             hash=found.hash, compact_revision=found.compact_revision, hash_revision=found.revision

@@ -7,7 +7,7 @@ from pyetcd.member.jobs import Handle, Job
 from pyetcd.member.member import Member
 from pyetcd.mvcc import checks
 from pyetcd.mvcc.stream import Stream
-from pyetcd.proto import errors
+from pyetcd.proto import errors, strict
 from pyetcd.proto.rpc_pb2 import RangeRequest
 from pyetcd.proto.splice import varint
 
@@ -26,7 +26,7 @@ class RangeStream:
         self._running: Handle | None = None
 
     def on_message(self, payload: bytes) -> None:
-        request = RangeRequest.FromString(payload)
+        request = strict.parse(RangeRequest, payload)
         checks.check_range_stream(request)
         if request.serializable:
             self._begin(request)

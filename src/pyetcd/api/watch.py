@@ -19,7 +19,7 @@ from pyetcd.api.leadership import Leadership
 from pyetcd.mvcc.watch_group import Shape, WatchStream
 from pyetcd.mvcc.watch_hub import WatchHub
 from pyetcd.mvcc.watch_index import FROM_KEY
-from pyetcd.proto import errors
+from pyetcd.proto import errors, strict
 from pyetcd.proto.errors import CODE_NAMES, INTERNAL, RESOURCE_EXHAUSTED, EtcdError
 from pyetcd.proto.rpc_pb2 import WatchCreateRequest, WatchRequest
 
@@ -101,7 +101,7 @@ class WatchCall:
 
     def on_message(self, payload: bytes) -> None:
         try:
-            request = WatchRequest.FromString(payload)
+            request = strict.parse(WatchRequest, payload)
         except DecodeError:
             raise EtcdError(INTERNAL, MALFORMED) from None
         kind = request.WhichOneof("request_union")

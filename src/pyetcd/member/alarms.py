@@ -13,6 +13,11 @@ BUCKET = b"alarm"
 NAMES = {NONE: "NONE", NOSPACE: "NOSPACE", CORRUPT: "CORRUPT"}
 
 
+def name_of(alarm: AlarmMember) -> str:
+    """The name of an alarm's kind, as Go prints it: its number where etcd knows no such kind."""
+    return NAMES.get(alarm.alarm, str(alarm.alarm))
+
+
 class Alarms:
     """The alarm store."""
 

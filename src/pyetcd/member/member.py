@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from pyetcd import logs
 from pyetcd.cluster.bootstrap import publish, set_version
 from pyetcd.cluster.versions import LOWEST, Version, decide_cluster_version, decide_storage_version
-from pyetcd.member.alarms import NAMES, Alarms
+from pyetcd.member.alarms import Alarms, name_of
 from pyetcd.member.apply import Applier
 from pyetcd.member.compactor import Periodic, Revision
 from pyetcd.member.config import ServerConfig
@@ -183,7 +183,7 @@ class Member:
         return lease_id
 
     def alarm_names(self) -> Sequence[str]:
-        return [NAMES[alarm.alarm] for alarm in self.alarms.active()]
+        return [name_of(alarm) for alarm in self.alarms.active()]
 
     def cluster_version(self) -> str:
         return str(self.cluster.version) if self.cluster.version is not None else ""

@@ -22,7 +22,7 @@ from typing import TypeAlias, TypeVar
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError, Message
 
-from pyetcd.proto import errors
+from pyetcd.proto import errors, strict
 from pyetcd.proto.errors import INTERNAL, EtcdError
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import RequestOp, TxnRequest
@@ -59,7 +59,9 @@ def raft_request(data: bytes) -> InternalRaftRequest:
     try:
         return InternalRaftRequest.FromString(data)
     except DecodeError as error:
-        return _parse(InternalRaftRequest, data, error)
+        if _REASON in str(error):
+            return _parse(InternalRaftRequest, data, error)
+        return strict.again(InternalRaftRequest, data)  # a Go member may have taken what upb refuses
 
 
 def _parse(kind: type[Parsed], data: bytes, error: DecodeError) -> Parsed:
