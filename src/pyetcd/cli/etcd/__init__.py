@@ -18,6 +18,7 @@ from pyetcd.cli.etcd.flags import (
     FlagError,
     HelpWanted,
     Settings,
+    UrlKeyError,
     VariableError,
     VariableShadowed,
     add_environment,
@@ -84,8 +85,6 @@ def _print_version() -> int:
 
 def _configured(settings: Settings, argv: Sequence[str], variables: Mapping[str, str]) -> ServerConfig | int:
     """The checked configuration, logs set up; or the exit code if there is none."""
-    from pyetcd.cli.etcd.config_file import UrlKeyError
-
     config: ServerConfig | None = None
     failure: Exception | None = None
     path = ""

@@ -17,7 +17,7 @@ import yaml
 from pyetcd import logs
 from pyetcd.cli.etcd.assemble import finished, with_fields
 from pyetcd.cli.etcd.flag_table import FLAGS, Kind
-from pyetcd.cli.etcd.flags import parse_unique_urls
+from pyetcd.cli.etcd.flags import UrlKeyError, parse_unique_urls
 from pyetcd.member.config import DEFAULT_INITIAL_CLUSTER, ServerConfig
 from pyetcd.member.config_check import ConfigError
 from pyetcd.member.features import FeatureError, FeatureGates
@@ -90,10 +90,6 @@ _SOCKETS: Final = (
     ("reuse-address", "socket_reuse_address", "bool"),
 )
 _DECODING: Final = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "
-
-
-class UrlKeyError(Exception):
-    """A list of URLs that cannot be read: etcd prints this to stderr and leaves with 1."""
 
 
 class _Loader(yaml.SafeLoader):

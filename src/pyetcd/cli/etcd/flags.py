@@ -45,6 +45,11 @@ class VariableError(Exception):
     """A mistake in an environment variable: log it and leave with 1."""
 
 
+class UrlKeyError(Exception):
+    """A list of URLs in the configuration file that cannot be read: etcd prints this to stderr and leaves
+    with 1."""
+
+
 class VariableShadowed(Exception):
     """A variable and a flag set the same thing. etcd refuses to choose."""
 
