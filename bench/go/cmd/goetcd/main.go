@@ -23,6 +23,7 @@ func main() {
 	flag.Int64Var(&wal.SegmentSizeBytes, "wal-segment-bytes", wal.SegmentSizeBytes, "size of a segment of the log")
 	watchProgress := flag.Duration("watch-progress-notify-interval", 0, "progress interval")
 	maxTxnOps := flag.Uint("max-txn-ops", 128, "operations a transaction")
+	maxRequestBytes := flag.Uint("max-request-bytes", 1536*1024, "bytes a request")
 	flag.Parse()
 
 	cfg := embed.NewConfig()
@@ -32,6 +33,7 @@ func main() {
 	cfg.SnapshotCount = *snapshotCount
 	cfg.SnapshotCatchUpEntries = *catchUp
 	cfg.MaxTxnOps = *maxTxnOps
+	cfg.MaxRequestBytes = *maxRequestBytes
 	if *watchProgress != 0 {
 		cfg.WatchProgressNotifyInterval = *watchProgress
 	}
