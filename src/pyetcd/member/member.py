@@ -35,7 +35,7 @@ from pyetcd.mvcc.store import Store
 from pyetcd.proto import errors
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest
-from pyetcd.proto.splice import response_header, varint
+from pyetcd.proto.splice import field_head, response_header, varint
 from pyetcd.raft import Message as RaftMessage
 from pyetcd.raft import ReadState
 from pyetcd.version import SERVER_VERSION
@@ -216,15 +216,16 @@ class Member:
         if self.committed_index > self._position.index + MAX_APPLY_GAP or self.backend.full:
             raise errors.TOO_MANY_REQUESTS
         if len(payload) + 32 > self.config.max_request_bytes:
-            self._check_size(payload)
+            self._check_size(kind, payload)
         tag = self._tags.get(kind)
         if tag is None:
             tag = self._tags[kind] = varint(kind << 3 | 2)
         self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, self._loop.time()))
 
-    def _check_size(self, payload: bytes) -> None:
-        envelope = 16 + len(varint(len(payload)))
-        if len(payload) + envelope > self.config.max_request_bytes:
+    def _check_size(self, kind: int, payload: bytes) -> None:
+        """The limit is on the entry, envelope included."""
+        head = len(field_head(kind, len(payload)))
+        if self._waiters.header_bytes + head + len(payload) > self.config.max_request_bytes:
             raise errors.REQUEST_TOO_LARGE
 
     async def request(self, kind: int, payload: bytes, request: Message) -> Answer:

@@ -70,6 +70,7 @@ class Waiters:
 
     def __init__(self, ids: RequestIds, timeout_seconds: float) -> None:
         self._ids = ids
+        self.header_bytes = len(_HEADER_TAG) + 1 + len(_ID_TAG) + len(varint(ids.next()))
         self._timeout_seconds = timeout_seconds
         self._by_header: dict[bytes, Waiter[Any]] = {}
         self.bytes = 0
