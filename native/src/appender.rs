@@ -24,8 +24,8 @@ use crate::wake::{Bell, Wake};
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 /// Adjacent appends are joined into one write up to this size.
 const WRITE_BYTES_MAX: usize = 4 << 20;
-/// Durations remembered for `sync_seconds`.
-const SYNC_DURATIONS_MAX: usize = 4096;
+/// Durations remembered for `sync_seconds`, and for `write_seconds`.
+const DURATIONS_MAX: usize = 4096;
 
 struct Write {
     descriptor: RawFd,
@@ -42,6 +42,7 @@ struct Queue {
     closing: bool,
     failure: Option<Failure>,
     sync_seconds: VecDeque<f64>,
+    write_seconds: VecDeque<f64>,
 }
 
 #[derive(Clone)]
@@ -144,6 +145,11 @@ impl Appender {
         self.shared.lock().sync_seconds.drain(..).collect()
     }
 
+    /// Durations in seconds of the writes since the last time asked (the latest 4096).
+    fn write_seconds(&self) -> Vec<f64> {
+        self.shared.lock().write_seconds.drain(..).collect()
+    }
+
     /// Finish what is queued and stop the thread.
     fn close(&self, py: Python<'_>) {
         self.shared.lock().closing = true;
@@ -202,16 +208,14 @@ fn run(shared: &Shared) {
             }
             (std::mem::take(&mut queue.writes), queue.sequence, queue.failure.is_some())
         };
-        let mut seconds = Vec::new();
-        let outcome = if failed { Ok(()) } else { carry_out(&writes, &mut seconds) };
+        let mut times = Times::default();
+        let outcome = if failed { Ok(()) } else { carry_out(&writes, &mut times) };
         let bytes: usize = writes.iter().map(|write| write.data.len()).sum();
         drop(writes);
         let mut queue = shared.lock();
         queue.bytes -= bytes;
-        queue.sync_seconds.extend(seconds);
-        while queue.sync_seconds.len() > SYNC_DURATIONS_MAX {
-            queue.sync_seconds.pop_front();
-        }
+        remember(&mut queue.sync_seconds, times.syncs);
+        remember(&mut queue.write_seconds, times.writes);
         match outcome {
             Err(failure) => queue.failure = Some(failure),
             Ok(()) if !failed => shared.completed.store(last, Ordering::Release),
@@ -223,17 +227,31 @@ fn run(shared: &Shared) {
     }
 }
 
+/// What the calls of one batch took, in seconds.
+#[derive(Default)]
+struct Times {
+    writes: Vec<f64>,
+    syncs: Vec<f64>,
+}
+
+fn remember(kept: &mut VecDeque<f64>, seconds: Vec<f64>) {
+    kept.extend(seconds);
+    kept.drain(..kept.len().saturating_sub(DURATIONS_MAX));
+}
+
 /// Write one batch in order, then sync each file that asked for it once.
-fn carry_out(writes: &[Write], seconds: &mut Vec<f64>) -> Result<(), Failure> {
+fn carry_out(writes: &[Write], times: &mut Times) -> Result<(), Failure> {
     let mut rest = writes;
     while let Some(first) = rest.first() {
         let run = adjacent(rest);
+        let began = Instant::now();
         if run == 1 {
             write_all(first.descriptor, first.offset, &first.data)?;
         } else {
             let parts: Vec<&[u8]> = rest[..run].iter().map(|write| write.data.as_slice()).collect();
             write_all(first.descriptor, first.offset, &parts.concat())?;
         }
+        times.writes.push(began.elapsed().as_secs_f64());
         rest = &rest[run..];
     }
     let mut synced: Vec<RawFd> = Vec::new();
@@ -242,7 +260,7 @@ fn carry_out(writes: &[Write], seconds: &mut Vec<f64>) -> Result<(), Failure> {
             synced.push(write.descriptor);
             let began = Instant::now();
             sync(write.descriptor)?;
-            seconds.push(began.elapsed().as_secs_f64());
+            times.syncs.push(began.elapsed().as_secs_f64());
         }
     }
     Ok(())

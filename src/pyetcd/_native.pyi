@@ -94,9 +94,31 @@ class Server:
     index in
     this list is the `method` of events. Unknown paths with a gRPC content type are answered Unimplemented
     (`unknown service x` / `unknown method y for service x`) without troubling Python.
+
+    `slow_seconds`: unary calls that take longer are named by `reply_many` and `finish_many`; 0 for none.
+    `duration_bounds`: count the durations of calls in buckets up to these seconds. `caller_header`: count
+    calls by the value of this request header.
     """
 
-    def __init__(self, wake: Wake, methods: Sequence[tuple[str, bool]], limits: Limits) -> None: ...
+    def __init__(
+        self,
+        wake: Wake,
+        methods: Sequence[tuple[str, bool]],
+        limits: Limits,
+        *,
+        slow_seconds: float = ...,
+        duration_bounds: Sequence[float] = ...,
+        caller_header: str = ...,
+    ) -> None: ...
+    def message_bytes(self) -> tuple[int, int]:
+        """Bytes of gRPC messages received and sent so far, without their framing."""
+    def call_counts(self) -> list[tuple[int, int, int, int, list[int], list[int], float]]:
+        """For each method, in the order they were given: calls started, messages received, messages sent,
+        streams whose client sends no more, calls ended by gRPC code (0 to 16), calls ended by duration (one
+        more than there are bounds) and the sum of their seconds. What the wire refuses before a call begins
+        (unknown methods, a unary message too large) is not counted."""
+    def caller_counts(self) -> list[tuple[str, int, int]]:
+        """Unary calls and streams begun, by the value of the caller header (`unknown`: it had none)."""
     def listen_tcp(
         self,
         host: str,
@@ -114,10 +136,14 @@ class Server:
     def drain(self, max_events: int) -> list[tuple[int, int, int, bytes | HttpRequest | None, Meta | None]]:
         """Up to `max_events` of `(kind, call, method, payload, meta)`; meta with UNARY, OPEN and HTTP.
         Empty: none left."""
-    def reply_many(self, replies: Sequence[tuple[int, Body]]) -> None:
-        """Finish unary calls with OK and this message. Dead calls are skipped."""
-    def finish_many(self, ends: Sequence[tuple[int, int, str]]) -> None:
-        """Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well."""
+    def reply_many(
+        self, replies: Sequence[tuple[int, Body] | tuple[int, Body, object]]
+    ) -> list[tuple[int, float]]:
+        """Finish unary calls with OK and this message. Dead calls are skipped. A third item is the caller's
+        own. Returns which were slow: `(place in the list, seconds since the request came)`."""
+    def finish_many(self, ends: Sequence[tuple[int, int, str]]) -> list[tuple[int, float]]:
+        """Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well. Returns which
+        were slow unary calls."""
     def send_many(self, messages: Sequence[tuple[int, Body]]) -> list[int]:
         """Queue one message on each stream; returns each stream's unsent bytes (-1: the call is dead)."""
     def send_fanout(self, calls: Sequence[int], body: Body) -> list[int]:
@@ -150,6 +176,8 @@ class Appender:
         once a write or sync has failed: what came after it never happens."""
     def sync_seconds(self) -> list[float]:
         """Durations of the fdatasync calls since the last time asked (at most the latest 4096)."""
+    def write_seconds(self) -> list[float]:
+        """Durations of the pwrite calls since the last time asked (at most the latest 4096)."""
     def close(self) -> None:
         """Finish what is queued and stop the thread."""
 

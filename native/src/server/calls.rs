@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -18,13 +19,14 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::task::AbortHandle;
 
-use super::body::Body;
+use super::body::{Body, MESSAGE_HEADER_BYTES};
+use super::counts::Counts;
 use super::grpc::{self, Status};
 use super::http1::{self, Answer};
 use super::limits::Limits;
 use super::meta::{Peer, Slot};
 use super::outflow::{self, End, Outflow, SharedOutflow};
-use super::queues::{Backlog, Command, Event, Payload, Queues, CANCEL, WRITABLE};
+use super::queues::{Backlog, Command, Event, Payload, Queues, CANCEL, HALF_CLOSE, WRITABLE};
 
 const SLOT_BITS: u32 = 24;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
@@ -68,8 +70,6 @@ pub struct Connection {
     pub slot: RefCell<Option<Arc<Slot>>>,
     /// Calls Python knows of, by HTTP/2 stream.
     open: RefCell<FxHashMap<u32, u64>>,
-    /// Something was answered since the last ping: what gRPC calls a reset of the ping strikes.
-    pub answered: Cell<bool>,
     pub stopping: Cell<bool>,
     pub waker: RefCell<Option<Waker>>,
 }
@@ -80,7 +80,6 @@ impl Connection {
             peer: Arc::new(peer),
             slot: RefCell::default(),
             open: RefCell::default(),
-            answered: Cell::new(false),
             stopping: Cell::new(false),
             waker: RefCell::default(),
         })
@@ -125,26 +124,43 @@ pub enum Kind {
 struct Call {
     id: u64,
     kind: Kind,
+    method: u32,
+    began: Instant,
+    timeout: Option<Duration>,
     connection: Rc<Connection>,
     stream: u32,
     backlog: Option<Arc<Backlog>>,
     sink: Option<Sink>,
     reader: Option<AbortHandle>,
+    /// The client sends no more on this stream; true for what is no stream.
+    read_to_end: bool,
 }
 
 /// What a new call is made of.
 pub struct NewCall {
     pub kind: Kind,
+    pub method: u32,
+    pub streams: bool,
+    pub began: Instant,
+    pub timeout: Option<Duration>,
     pub connection: Rc<Connection>,
     pub stream: u32,
     pub backlog: Option<Arc<Backlog>>,
     pub sink: Sink,
 }
 
+impl NewCall {
+    pub fn plain(connection: Rc<Connection>, stream: u32, backlog: Arc<Backlog>, sink: Sink) -> Self {
+        let (kind, backlog, began) = (Kind::Http, Some(backlog), Instant::now());
+        Self { kind, method: 0, streams: false, began, timeout: None, connection, stream, backlog, sink }
+    }
+}
+
 pub struct Wire {
     pub queues: Arc<Queues>,
     pub limits: Limits,
     pub methods: Methods,
+    pub counts: Arc<Counts>,
     calls: RefCell<Slab<Call>>,
     generation: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
@@ -153,11 +169,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(queues: Arc<Queues>, limits: Limits, methods: Methods) -> Rc<Self> {
+    pub fn new(queues: Arc<Queues>, limits: Limits, methods: Methods, counts: Arc<Counts>) -> Rc<Self> {
         Rc::new(Self {
             queues,
             limits,
             methods,
+            counts,
             calls: RefCell::default(),
             generation: Cell::new(0),
             waiting: RefCell::default(),
@@ -216,9 +233,21 @@ impl Wire {
         let entry = calls.vacant_entry();
         assert!(entry.key() as u64 <= SLOT_MASK, "more than 16 million calls at once");
         let id = generation << SLOT_BITS | entry.key() as u64;
-        let NewCall { kind, connection, stream, backlog, sink } = call;
+        let NewCall { kind, method, streams, began, timeout, connection, stream, backlog, sink } = call;
         connection.open.borrow_mut().insert(stream, id);
-        entry.insert(Call { id, kind, connection, stream, backlog, sink: Some(sink), reader: None });
+        entry.insert(Call {
+            id,
+            kind,
+            method,
+            began,
+            timeout,
+            connection,
+            stream,
+            backlog,
+            sink: Some(sink),
+            reader: None,
+            read_to_end: !streams,
+        });
         id
     }
 
@@ -236,11 +265,20 @@ impl Wire {
         let call = calls.remove(slot_of(id));
         drop(calls);
         call.connection.open.borrow_mut().remove(&call.stream);
-        call.connection.answered.set(true);
         if let Some(reader) = &call.reader {
             reader.abort();
         }
         Some(call)
+    }
+
+    /// Count a gRPC call that is over.
+    fn count_end(&self, call: &Call, code: u32) {
+        if call.kind == Kind::Grpc {
+            if !call.read_to_end {
+                self.counts.read_to_end(call.method);
+            }
+            self.counts.ended(call.method, code, call.began.elapsed());
+        }
     }
 
     pub fn is_open(&self, id: u64) -> bool {
@@ -253,8 +291,19 @@ impl Wire {
             if let Some(backlog) = &call.backlog {
                 backlog.kill();
             }
+            let late = call.timeout.is_some_and(|timeout| call.began.elapsed() >= timeout);
+            self.count_end(&call, if late { grpc::DEADLINE_EXCEEDED } else { grpc::CANCELLED });
             self.tell(CANCEL, id, Payload::None);
         }
+    }
+
+    /// The client sends no more on a stream.
+    pub fn half_close(&self, id: u64) {
+        if let Some(call) = self.calls.borrow_mut().get_mut(slot_of(id)).filter(|call| call.id == id) {
+            call.read_to_end = true;
+            self.counts.read_to_end(call.method);
+        }
+        self.tell(HALF_CLOSE, id, Payload::None);
     }
 
     pub fn writable(&self, id: u64) {
@@ -264,7 +313,8 @@ impl Wire {
     }
 
     pub fn tell(&self, kind: u8, call: u64, payload: Payload) {
-        self.queues.push(Event { kind, call, method: 0, payload, meta: None, timeout_seconds: None, backlog: None });
+        let (timeout_seconds, arrived, backlog) = (None, None, None);
+        self.queues.push(Event { kind, call, method: 0, payload, meta: None, timeout_seconds, arrived, backlog });
     }
 
     /// End a call because of something the wire itself found; Python learns of it as a cancel.
@@ -274,6 +324,7 @@ impl Wire {
                 backlog.kill();
             }
             self.tell(CANCEL, id, Payload::None);
+            self.count_end(&call, status.code);
             if let Some(sink) = call.sink.take() {
                 self.finish_sink(sink, call.kind, status.code, status.message);
             }
@@ -284,6 +335,10 @@ impl Wire {
 
     pub fn reply(self: &Rc<Self>, id: u64, body: Body) {
         let Some(call) = self.take(id) else { return };
+        if call.kind == Kind::Grpc {
+            self.counts.sent(call.method, body.len() - MESSAGE_HEADER_BYTES);
+        }
+        self.count_end(&call, grpc::OK);
         match call.sink {
             Some(Sink::H2(respond)) if call.kind == Kind::Grpc => outflow::reply(respond, self, body),
             Some(sink) => {
@@ -295,8 +350,10 @@ impl Wire {
     }
 
     pub fn finish(self: &Rc<Self>, id: u64, code: u32, message: String) {
-        if let Some(Call { sink: Some(sink), kind, .. }) = self.take(id) {
-            self.finish_sink(sink, kind, code, message);
+        let Some(mut call) = self.take(id) else { return };
+        self.count_end(&call, code);
+        if let Some(sink) = call.sink.take() {
+            self.finish_sink(sink, call.kind, code, message);
         }
     }
 
@@ -324,7 +381,9 @@ impl Wire {
     pub fn send(self: &Rc<Self>, id: u64, body: Body) {
         let mut calls = self.calls.borrow_mut();
         let Some(call) = calls.get_mut(slot_of(id)).filter(|call| call.id == id) else { return };
-        call.connection.answered.set(true);
+        if call.kind == Kind::Grpc {
+            self.counts.sent(call.method, body.len() - MESSAGE_HEADER_BYTES);
+        }
         if let Some(Sink::H2(_)) = &call.sink {
             let (Some(Sink::H2(mut respond)), Some(backlog)) = (call.sink.take(), call.backlog.clone()) else {
                 drop(calls);

@@ -10,6 +10,8 @@ use http::Response;
 
 use super::body::MESSAGE_HEADER_BYTES;
 
+pub const OK: u32 = 0;
+pub const CANCELLED: u32 = 1;
 pub const UNKNOWN: u32 = 2;
 pub const INVALID_ARGUMENT: u32 = 3;
 pub const DEADLINE_EXCEEDED: u32 = 4;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep_until, Sleep};
 
 use super::body::Body;
-use super::calls::{Connection, Kind, NewCall, Sink, Wire};
+use super::calls::{Connection, NewCall, Sink, Wire};
 use super::io::{Core, Io};
 use super::meta::{Description, Request, Slot};
 use super::queues::{Backlog, Event, Payload, HTTP};
@@ -167,17 +167,26 @@ pub fn plain(status: StatusCode, text: &str) -> (StatusCode, HeaderMap, Body) {
 pub fn announce(wire: &Wire, connection: &Rc<Connection>, stream: u32, head: Parts, body: Bytes, sink: Sink) -> u64 {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let authority = head.uri.authority().map_or(host, http::uri::Authority::as_str);
-    let meta = Slot::new(Description::new(connection.peer.clone(), authority, &head.headers));
+    let meta = Slot::new(Description::new(connection.peer.clone(), authority, &head.headers), None);
     let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let backlog = Arc::new(Backlog::default());
     let connection = connection.clone();
-    let new = NewCall { kind: Kind::Http, connection, stream, backlog: Some(backlog.clone()), sink };
+    let new = NewCall::plain(connection, stream, backlog.clone(), sink);
     let call = wire.open(new);
     let request = Request { method: head.method.as_str().to_owned(), target, headers, body };
     let payload = Payload::Http(Box::new(request));
     let (meta, backlog) = (Some(meta), Some(backlog));
-    wire.queues.push(Event { kind: HTTP, call, method: 0, payload, meta, timeout_seconds: None, backlog });
+    wire.queues.push(Event {
+        kind: HTTP,
+        call,
+        method: 0,
+        payload,
+        meta,
+        timeout_seconds: None,
+        arrived: None,
+        backlog,
+    });
     call
 }
 

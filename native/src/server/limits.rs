@@ -22,7 +22,7 @@ pub struct Limits {
 }
 
 /// A duration from seconds; 0 is None.
-fn optional(name: &str, seconds: f64) -> PyResult<Option<Duration>> {
+pub fn optional(name: &str, seconds: f64) -> PyResult<Option<Duration>> {
     let duration = Duration::try_from_secs_f64(seconds)
         .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more")))?;
     Ok(if duration.is_zero() { None } else { Some(duration) })

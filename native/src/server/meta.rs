@@ -10,6 +10,8 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::counts::Caller;
+
 /// Headers that belong to the transport of one call and say nothing to a handler.
 fn is_per_call(name: &HeaderName) -> bool {
     name.as_str() == "grpc-timeout" || name == http::header::CONTENT_LENGTH
@@ -52,12 +54,13 @@ fn latin1(value: &HeaderValue) -> String {
 /// A description with the Python object made from it the first time it is needed.
 pub struct Slot {
     pub description: Arc<Description>,
+    pub caller: Option<Arc<Caller>>,
     object: OnceLock<Py<Meta>>,
 }
 
 impl Slot {
-    pub fn new(description: Description) -> Arc<Self> {
-        Arc::new(Self { description: Arc::new(description), object: OnceLock::new() })
+    pub fn new(description: Description, caller: Option<Arc<Caller>>) -> Arc<Self> {
+        Arc::new(Self { description: Arc::new(description), caller, object: OnceLock::new() })
     }
 
     pub fn describes(&self, authority: &str, headers: &HeaderMap) -> bool {

@@ -4,6 +4,7 @@
 mod accept;
 mod body;
 mod calls;
+mod counts;
 mod frames;
 mod grpc;
 mod http1;
@@ -26,7 +27,7 @@ pub use tls::Tls;
 use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -37,6 +38,7 @@ use crate::wake::Wake;
 use accept::Door;
 use body::{Body, MESSAGE_HEADER_BYTES, SEND_MESSAGE_BYTES_MAX};
 use calls::{slot_index, Methods};
+use counts::Counts;
 use queues::{Backlog, Command, Event, Payload, Queues};
 use requests::{header_map, Serves};
 
@@ -47,6 +49,7 @@ struct Known {
     id: u64,
     backlog: Option<Arc<Backlog>>,
     plain: bool,
+    arrived: Option<Instant>,
 }
 
 /// The calls Python has heard of and not yet finished.
@@ -56,27 +59,22 @@ struct KnownCalls {
 }
 
 impl KnownCalls {
-    fn enter(&mut self, id: u64, backlog: Option<Arc<Backlog>>, plain: bool) {
+    fn enter(&mut self, event: &Event) {
+        let (id, backlog, plain) = (event.call, event.backlog.clone(), event.kind == HTTP);
         let slot = slot_index(id);
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, Known::default);
         }
-        self.slots[slot] = Known { id, backlog, plain };
+        self.slots[slot] = Known { id, backlog, plain, arrived: event.arrived };
     }
 
     fn find(&self, id: u64) -> Option<&Known> {
         self.slots.get(slot_index(id)).filter(|known| known.id == id)
     }
 
-    /// The call is over. False when it was over before.
-    fn leave(&mut self, id: u64) -> bool {
-        match self.slots.get_mut(slot_index(id)) {
-            Some(known) if known.id == id => {
-                *known = Known::default();
-                true
-            }
-            _ => false,
-        }
+    /// The call is over. None when it was over before.
+    fn leave(&mut self, id: u64) -> Option<Known> {
+        self.slots.get_mut(slot_index(id)).filter(|known| known.id == id).map(std::mem::take)
     }
 }
 
@@ -85,6 +83,9 @@ pub struct Server {
     queues: Arc<Queues>,
     known: Mutex<KnownCalls>,
     limits: Limits,
+    counts: Arc<Counts>,
+    /// Unary calls that take longer are named to Python.
+    slow: Option<Duration>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -124,10 +125,37 @@ impl Drop for Server {
 #[pymethods]
 impl Server {
     #[new]
-    fn new(wake: &Wake, methods: Vec<(String, bool)>, limits: &Limits) -> PyResult<Self> {
+    #[pyo3(signature = (wake, methods, limits, *, slow_seconds = 0.0, duration_bounds = vec![], caller_header = String::new()))]
+    fn new(
+        wake: &Wake,
+        methods: Vec<(String, bool)>,
+        limits: &Limits,
+        slow_seconds: f64,
+        duration_bounds: Vec<f64>,
+        caller_header: String,
+    ) -> PyResult<Self> {
         let queues = Arc::new(Queues::new(wake.bell.clone(), limits.max_pending_events));
-        let thread = thread::spawn(queues.clone(), limits.clone(), Methods::new(methods))?;
-        Ok(Self { queues, known: Mutex::default(), limits: limits.clone(), thread: Mutex::new(Some(thread)) })
+        let counts = Arc::new(Counts::new(methods.len(), counts::bounds(duration_bounds)?, caller_header));
+        let slow = limits::optional("slow_seconds", slow_seconds)?;
+        let thread = thread::spawn(queues.clone(), limits.clone(), Methods::new(methods), counts.clone())?;
+        let (known, thread) = (Mutex::default(), Mutex::new(Some(thread)));
+        Ok(Self { queues, known, limits: limits.clone(), counts, slow, thread })
+    }
+
+    /// Bytes of gRPC messages received and sent, without their framing.
+    fn message_bytes(&self) -> (u64, u64) {
+        self.counts.bytes()
+    }
+
+    /// The calls of each method; the stub names the fields.
+    #[allow(clippy::type_complexity)]
+    fn call_counts(&self) -> Vec<(u64, u64, u64, u64, Vec<u64>, Vec<u64>, f64)> {
+        self.counts.rows()
+    }
+
+    /// Unary calls and streams begun, by the value of the header counted by.
+    fn caller_counts(&self) -> Vec<(String, u64, u64)> {
+        self.counts.callers()
     }
 
     /// Bind and start to accept; returns the port bound. OSError when it cannot.
@@ -169,10 +197,10 @@ impl Server {
         for event in events {
             let is_news = match event.kind {
                 UNARY | OPEN | HTTP => {
-                    known.enter(event.call, event.backlog.clone(), event.kind == HTTP);
+                    known.enter(&event);
                     true
                 }
-                CANCEL => known.leave(event.call),
+                CANCEL => known.leave(event.call).is_some(),
                 _ => known.find(event.call).is_some(),
             };
             // What Python has finished in the meantime is no news to it.
@@ -183,36 +211,43 @@ impl Server {
         PyList::new(py, tuples)
     }
 
-    /// Finish unary calls with OK and this message. Dead calls are skipped.
-    fn reply_many(&self, replies: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Finish unary calls with OK and this message. Dead calls are skipped. Returns where in the list slow ones are.
+    fn reply_many(&self, replies: &Bound<'_, PyAny>) -> PyResult<Vec<(usize, f64)>> {
         let mut commands = Vec::new();
+        let mut clock = SlowClock::new(self.slow);
         let mut known = self.known();
         each(replies, |pair| {
             let (call, body) = pair_of(pair)?;
-            if known.leave(call) {
+            if let Some(known) = known.leave(call) {
+                clock.look(&known);
                 commands.push(Command::Reply { call, body: Body::message(&body)? });
             }
+            clock.at += 1;
             Ok(())
         })?;
         drop(known);
         self.queues.command_many(commands);
-        Ok(())
+        Ok(clock.slow)
     }
 
-    /// Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well.
-    fn finish_many(&self, ends: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well. Returns where in the list slow
+    /// unary calls are.
+    fn finish_many(&self, ends: &Bound<'_, PyAny>) -> PyResult<Vec<(usize, f64)>> {
         let mut commands = Vec::new();
+        let mut clock = SlowClock::new(self.slow);
         let mut known = self.known();
         each(ends, |end| {
             let (call, code, message): (u64, u32, String) = end.extract()?;
-            if known.leave(call) {
+            if let Some(known) = known.leave(call) {
+                clock.look(&known);
                 commands.push(Command::Finish { call, code, message });
             }
+            clock.at += 1;
             Ok(())
         })?;
         drop(known);
         self.queues.command_many(commands);
-        Ok(())
+        Ok(clock.slow)
     }
 
     /// Queue one message on each stream; returns each stream's unsent bytes (-1: the call is dead).
@@ -275,7 +310,7 @@ impl Server {
         let body = Body::raw(body)?;
         let mut known = self.known();
         let alive = if end {
-            known.leave(call)
+            known.leave(call).is_some()
         } else {
             let backlog = known.find(call).and_then(|known| known.backlog.as_ref());
             backlog.is_some_and(|backlog| self.grow(backlog, body.len()) >= 0)
@@ -311,6 +346,29 @@ impl Server {
             return -1;
         }
         i64::try_from(backlog.add(bytes, self.limits.stream_backlog_bytes)).unwrap_or(i64::MAX)
+    }
+}
+
+/// Finds the slow ones among calls that end together: `(place, seconds)`.
+struct SlowClock {
+    limit: Option<Duration>,
+    now: Instant,
+    at: usize,
+    slow: Vec<(usize, f64)>,
+}
+
+impl SlowClock {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, now: Instant::now(), at: 0, slow: Vec::new() }
+    }
+
+    fn look(&mut self, call: &Known) {
+        if let (Some(limit), Some(arrived)) = (self.limit, call.arrived) {
+            let took = self.now.saturating_duration_since(arrived);
+            if took > limit {
+                self.slow.push((self.at, took.as_secs_f64()));
+            }
+        }
     }
 }
 

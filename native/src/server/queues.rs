@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
@@ -38,7 +39,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         match self {
             Self::None => 0,
             Self::Bytes(bytes) => bytes.len(),
@@ -54,6 +55,8 @@ pub struct Event {
     pub payload: Payload,
     pub meta: Option<Arc<Slot>>,
     pub timeout_seconds: Option<f64>,
+    /// With UNARY: when it came.
+    pub arrived: Option<Instant>,
     /// With OPEN and HTTP: what the loop's side must know to answer `send_many` at once.
     pub backlog: Option<Arc<Backlog>>,
 }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -22,7 +22,7 @@ use super::grpc::{self, Messages, Status};
 use super::http1;
 use super::meta::{Description, Slot};
 use super::outflow;
-use super::queues::{Backlog, Event, Payload, HALF_CLOSE, MESSAGE, OPEN, UNARY};
+use super::queues::{Backlog, Event, Payload, MESSAGE, OPEN, UNARY};
 
 /// What a listener offers.
 #[derive(Clone, Copy)]
@@ -116,8 +116,8 @@ fn begin_grpc(
         wire: wire.clone(),
         connection: connection.clone(),
         method,
-        slot: describe(connection, head),
-        timeout_seconds: timeout.map(|timeout| timeout.as_secs_f64()),
+        slot: describe(wire, connection, head),
+        timeout,
     };
     let messages = Messages::new(wire.limits.recv_message_bytes);
     if streams {
@@ -131,14 +131,15 @@ fn begin_grpc(
 }
 
 /// The description of this call: the connection's last one if nothing differs.
-fn describe(connection: &Connection, head: &Parts) -> Arc<Slot> {
+fn describe(wire: &Wire, connection: &Connection, head: &Parts) -> Arc<Slot> {
     let host = || head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let authority = head.uri.authority().map_or_else(host, http::uri::Authority::as_str);
     let mut last = connection.slot.borrow_mut();
     match &*last {
         Some(slot) if slot.describes(authority, &head.headers) => slot.clone(),
         _ => {
-            let slot = Slot::new(Description::new(connection.peer.clone(), authority, &head.headers));
+            let description = Description::new(connection.peer.clone(), authority, &head.headers);
+            let slot = Slot::new(description, wire.counts.caller(&head.headers));
             *last = Some(slot.clone());
             slot
         }
@@ -151,14 +152,24 @@ struct Opening {
     connection: Rc<Connection>,
     method: u32,
     slot: Arc<Slot>,
-    timeout_seconds: Option<f64>,
+    timeout: Option<Duration>,
 }
 
 impl Opening {
     /// Enter the call and tell Python of it.
     fn announce(&self, kind: u8, respond: SendResponse<Bytes>, payload: Payload, backlog: Option<Arc<Backlog>>) -> u64 {
+        let (began, caller) = (Instant::now(), self.slot.caller.as_deref());
+        if kind == UNARY {
+            self.wire.counts.unary(self.method, payload.len(), caller);
+        } else {
+            self.wire.counts.opened(self.method, caller);
+        }
         let call = self.wire.open(NewCall {
             kind: Kind::Grpc,
+            method: self.method,
+            streams: kind == OPEN,
+            began,
+            timeout: self.timeout,
             connection: self.connection.clone(),
             stream: respond.stream_id().into(),
             backlog: backlog.clone(),
@@ -170,7 +181,8 @@ impl Opening {
             method: self.method,
             payload,
             meta: Some(self.slot.clone()),
-            timeout_seconds: self.timeout_seconds,
+            timeout_seconds: self.timeout.map(|timeout| timeout.as_secs_f64()),
+            arrived: (kind == UNARY).then_some(began),
             backlog,
         });
         call
@@ -236,6 +248,7 @@ impl Future for Unary {
 struct Stream {
     wire: Rc<Wire>,
     call: u64,
+    method: u32,
     body: RecvStream,
     messages: Messages,
     /// Bytes fed whose window is given back once their messages are with Python.
@@ -246,7 +259,7 @@ impl Stream {
     fn open(opening: Opening, body: RecvStream, respond: SendResponse<Bytes>, messages: Messages) -> (u64, Self) {
         let backlog = Some(Arc::new(Backlog::default()));
         let call = opening.announce(OPEN, respond, Payload::None, backlog);
-        (call, Self { wire: opening.wire, call, body, messages, unreleased: 0 })
+        (call, Self { wire: opening.wire, call, method: opening.method, body, messages, unreleased: 0 })
     }
 }
 
@@ -261,6 +274,7 @@ impl Future for Stream {
             }
             match this.messages.next_message() {
                 Ok(Some(message)) => {
+                    this.wire.counts.message(this.method, message.len());
                     this.wire.tell(MESSAGE, this.call, Payload::Bytes(message));
                     continue;
                 }
@@ -285,7 +299,7 @@ impl Future for Stream {
                     return Poll::Ready(());
                 }
                 None => {
-                    this.wire.tell(HALF_CLOSE, this.call, Payload::None);
+                    this.wire.half_close(this.call);
                     return Poll::Ready(());
                 }
             }

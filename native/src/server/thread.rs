@@ -14,17 +14,23 @@ use tokio::time::timeout;
 
 use super::accept;
 use super::calls::{Methods, Wire};
+use super::counts::Counts;
 use super::limits::Limits;
 use super::queues::{Command, Queues};
 
 /// Start the thread. It ends with a Shutdown command.
-pub fn spawn(queues: Arc<Queues>, limits: Limits, methods: Methods) -> std::io::Result<JoinHandle<()>> {
+pub fn spawn(
+    queues: Arc<Queues>,
+    limits: Limits,
+    methods: Methods,
+    counts: Arc<Counts>,
+) -> std::io::Result<JoinHandle<()>> {
     let parked = queues.clone();
     let mut builder = Builder::new_current_thread();
     builder.enable_all().on_thread_park(move || parked.ring_if_news());
     std::thread::Builder::new().name("pyetcd-wire".into()).spawn(move || {
         let runtime = builder.build_local(LocalOptions::default()).expect("the kernel grants an epoll descriptor");
-        let wire = Wire::new(queues, limits, methods);
+        let wire = Wire::new(queues, limits, methods, counts);
         runtime.block_on(run(&wire));
         // Dropping the runtime drops every connection, and with it every call.
         drop(runtime);
