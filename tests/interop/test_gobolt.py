@@ -106,5 +106,5 @@ def test_bbolt_sees_damage_where_there_is_some(gobolt: Path, tmp_path: Path) -> 
     backend.close_now()
     assert run(gobolt, "check", path) == ""
     path.write_bytes(path.read_bytes().replace(b"lease 099", b"abase 099"))  # which is out of order
-    with pytest.raises(AssertionError, match="needs to be > .found <. than previous element"):
+    with pytest.raises(AssertionError, match=r"needs to be > .found <. than previous element"):
         run(gobolt, "check", path)

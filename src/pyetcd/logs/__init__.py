@@ -293,8 +293,8 @@ def set_level(level: str) -> None:
 
 
 def attach(loop: WriterLoop | None) -> None:
-    """Call from the thread of `loop`: it finishes what a slow reader left behind when it sees room for it, and
-    takes the lines of other threads. None to let go.
+    """Call from the thread of `loop`: it finishes what a slow reader left behind when it sees room for it,
+    and takes the lines of other threads. None to let go.
     """
     _output.attach(loop)
 

@@ -40,7 +40,7 @@ from pyetcd.raft import (
 )
 from pyetcd.storage.backend import Backend
 from pyetcd.storage.files import Files
-from pyetcd.storage.schema import ALL_BUCKETS
+from pyetcd.storage.schema import AUTH, AUTH_ENABLED, AUTH_REVISION, create_buckets, uint64
 from pyetcd.storage.snap import Snapshots
 from pyetcd.storage.wal import SEGMENT_BYTES, Replay, Wal, read_only
 
@@ -138,11 +138,12 @@ class _Opening:
             writes_max=config.effective_backend_batch_limit,
             sync=not config.unsafe_no_fsync,
         )
-        if backend.get(b"auth", b"authEnabled") == b"\x01":
+        if backend.get(AUTH, AUTH_ENABLED) == b"\x01":
             backend.discard()
             raise CannotOpen(f"{path} has authentication enabled, which this version does not enforce")
-        for bucket in ALL_BUCKETS:
-            backend.create_bucket(bucket)
+        create_buckets(backend)
+        if uint64(backend.get(AUTH, AUTH_REVISION)) == 0:
+            backend.put(AUTH, AUTH_REVISION, (1).to_bytes(8, "big"))  # as etcd's first start; `Hash` covers it
         return backend
 
     def _new_cluster(self) -> tuple[NewCluster, int]:

@@ -1,6 +1,7 @@
 // Command gowal reads and writes logs and snapshot files with etcd's own packages, for the interop tests.
 //
 //	gowal read  <wal dir> <index> <term>       print what etcd's log reader finds from that marker on
+//	gowal markers <wal dir>                    print the snapshot markers etcd would start from, the last one first
 //	gowal write <wal dir> <entries> <size>     write a log with etcd's writer, small segments, many saves
 //	gowal snap  <file>                         print what etcd's reader finds in a .snap file
 //	gowal member                               read member JSON lines, print how Go writes each
@@ -13,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
@@ -41,6 +43,8 @@ func main() {
 	switch os.Args[1] {
 	case "read":
 		err = read(os.Args[2], number(os.Args[3]), number(os.Args[4]))
+	case "markers":
+		err = markers(os.Args[2])
 	case "write":
 		err = write(os.Args[2], number(os.Args[3]), number(os.Args[4]))
 	case "snap":
@@ -68,9 +72,27 @@ func show(value any) error {
 	return json.NewEncoder(os.Stdout).Encode(value)
 }
 
+func markers(dir string) error {
+	found, err := validMarkers(dir)
+	if err != nil {
+		return err
+	}
+	slices.Reverse(found)
+	return show(found)
+}
+
+func validMarkers(dir string) ([][2]uint64, error) {
+	markers, err := wal.ValidSnapshotEntries(zap.NewNop(), dir)
+	found := [][2]uint64{}
+	for _, m := range markers {
+		found = append(found, [2]uint64{m.GetIndex(), m.GetTerm()})
+	}
+	return found, err
+}
+
 func read(dir string, index, term uint64) error {
 	logger := zap.NewNop()
-	markers, err := wal.ValidSnapshotEntries(logger, dir)
+	markers, err := validMarkers(dir)
 	if err != nil {
 		return err
 	}
@@ -83,13 +105,10 @@ func read(dir string, index, term uint64) error {
 	if err != nil {
 		return err
 	}
-	found := content{Metadata: hex.EncodeToString(metadata)}
+	found := content{Metadata: hex.EncodeToString(metadata), Markers: markers}
 	found.State = [3]uint64{state.GetTerm(), state.GetVote(), state.GetCommit()}
 	for _, e := range entries {
 		found.Entries = append(found.Entries, entry{e.GetTerm(), e.GetIndex(), int32(e.GetType()), hex.EncodeToString(e.Data)})
-	}
-	for _, m := range markers {
-		found.Markers = append(found.Markers, [2]uint64{m.GetIndex(), m.GetTerm()})
 	}
 	return show(found)
 }
