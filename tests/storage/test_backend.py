@@ -183,6 +183,28 @@ def test_no_commit_splits_what_is_written_between_hold_and_release(
     run(work)
 
 
+@pytest.mark.parametrize("commit_is_wanted", [False, True])
+def test_closing_drops_what_is_not_whole_instead_of_waiting_for_it(
+    tmp_path: Path, commit_is_wanted: bool
+) -> None:
+    async def work() -> None:
+        backend = Backend.open(OsFiles(), str(tmp_path / "db"), None)
+        backend.append(rev(2), b"whole")
+        await backend.commit()
+        backend.hold()
+        backend.append(rev(3), b"half")
+        waiting = asyncio.ensure_future(backend.commit()) if commit_is_wanted else None
+        await asyncio.sleep(0)
+        await asyncio.wait_for(backend.close(), 10)
+        if waiting is not None:
+            waiting.cancel()
+        again = Backend.open(OsFiles(), str(tmp_path / "db"), None)
+        assert again.scan(KEY, b"") == [(rev(2), b"whole")]
+        await again.close()
+
+    run(work)
+
+
 def test_writes_go_on_while_a_commit_is_written_and_push_back_when_there_are_too_many(tmp_path: Path) -> None:
     async def work() -> None:
         files = GatedFiles()

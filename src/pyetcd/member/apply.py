@@ -6,6 +6,9 @@ Rules that hold here:
 * An entry that cannot be applied is applied as nothing: its proposer, if it is ours, gets the error;
   nothing else
   changes, and the member goes on.
+* An entry that cannot be applied because of this member's own disk is another matter: going on without it
+  would make this member differ from the others. Nothing is applied or committed any more, and the member
+  ends; the next start replays the entry.
 * With the NOSPACE alarm nothing is applied that writes values; with CORRUPT nothing that reads or writes
   keys.
 """
@@ -53,11 +56,13 @@ from pyetcd.proto.rpc_pb2 import (
 )
 from pyetcd.raft import Entry, EntryType, Node
 from pyetcd.raft.codec import conf_change_of
+from pyetcd.storage.bolt import DatabaseError
 
 _log = logs.get("member")
 
 Result: TypeAlias = Applied
 NOTHING: tuple[bytes, ...] = ()
+OWN_FAULTS = (DatabaseError, OSError, MemoryError)
 
 
 class Applier:
@@ -79,9 +84,10 @@ class Applier:
         has_room: Callable[[int], bool],
         on_no_space: Callable[[], None],
         on_new_term: Callable[[], None],
-        on_version: Callable[[], None],
+        on_version: Callable[[bool], None],
         hold: Callable[[], None],
         release: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self._store = store
         self._lessor = lessor
@@ -98,6 +104,7 @@ class Applier:
         self._on_version = on_version
         self._hold = hold
         self._release = release
+        self._on_failure = on_failure
         request = InternalRaftRequest
         self._handlers: Mapping[int, Callable[[Any], Result]] = {
             request.RANGE_FIELD_NUMBER: self._range,
@@ -140,9 +147,12 @@ class Applier:
         try:
             handler = self._handlers.get(kind)
             if handler is None:
-                text = f"etcdserver: request {kind} is not supported by this member"
-                raise EtcdError(errors.UNIMPLEMENTED, text)
+                raise ValueError(f"requests of kind {kind} are not known to this member")
             result = handler(request)
+        except OWN_FAULTS as error:
+            self._hold()  # what may be half written is never committed
+            self._end(waiter, error)
+            return False
         except Exception as error:
             self._failed(waiter, error)
             return True
@@ -172,6 +182,9 @@ class Applier:
         return True
 
     def _finished(self, waiter: Waiter[Any] | None, outcome: Result | Exception) -> None:
+        if isinstance(outcome, OWN_FAULTS):
+            self._end(waiter, outcome)
+            return
         self._release()
         if isinstance(outcome, Exception):
             self._failed(waiter, outcome)
@@ -180,10 +193,20 @@ class Applier:
         self._resume()
 
     def _failed(self, waiter: Waiter[Any] | None, error: Exception) -> None:
-        if not isinstance(error, EtcdError):
-            _log.error("an entry is applied as nothing", {"error": repr(error)}, exc=error)
+        index = self._position.index
+        if isinstance(error, EtcdError):
+            _log.warn("failed to apply request", {"index": index, "error": error})
+        elif isinstance(error, ValueError):
+            _log.error("an entry is applied as nothing", {"index": index, "error": error})
+        else:
+            _log.error("an entry is applied as nothing", {"index": index, "error": repr(error)}, exc=error)
         if waiter is not None:
             waiter.done(waiter.token, None, error)
+
+    def _end(self, waiter: Waiter[Any] | None, error: BaseException) -> None:
+        if waiter is not None:
+            waiter.done(waiter.token, None, errors.STOPPED())  # what became of it, the next start decides
+        self._on_failure(error)
 
     # Keys
 
@@ -261,8 +284,7 @@ class Applier:
         return Answer(self._store.revision, (response.SerializeToString(),))
 
     def _set_version(self, request: ClusterVersionSetRequest) -> Result:
-        self._cluster.set_version(Version.parse(request.ver))
-        self._on_version()
+        self._on_version(self._cluster.set_version(Version.parse(request.ver)))
         return Answer(self._store.revision, NOTHING)
 
     def _set_attributes(self, request: ClusterMemberAttrSetRequest) -> Result:

@@ -54,7 +54,7 @@ class Consensus:
         self._markers: deque[tuple[int, Callable[[], None]]] = deque()  # the same
         self._committed: deque[Entry] = deque()
         self._busy = False
-        self._failed = False
+        self._ended = False
         self.applied_index = node.applied_index
         self.applied_term = 0
 
@@ -67,7 +67,7 @@ class Consensus:
     def flush(self) -> None:
         """At the end of a turn, or when the log thread has news: acknowledge what has become durable, propose
         what is queued, unless an append is under way that it can wait for, and do what raft wants done."""
-        if self._failed:
+        if self._ended:
             return
         try:
             self._acknowledge()
@@ -84,12 +84,16 @@ class Consensus:
     def save_snapshot(self, index: int, term: int, conf_state: bytes, saved: Callable[[], None]) -> None:
         """Mark in the log that the database has everything up to `index`. `saved` is called when that is
         durable; after a failure never."""
-        if self._failed:
+        if self._ended:
             return
         try:
             self._markers.append((self._wal.save_snapshot(index, term, conf_state), saved))
         except OSError as error:
             self._fail(error)
+
+    def stop(self) -> None:
+        """Nothing is proposed, appended or applied any more. What has been appended stays so."""
+        self._ended = True
 
     def tick(self) -> None:
         self.node.tick()
@@ -102,8 +106,9 @@ class Consensus:
     def resume(self) -> None:
         """The entry that kept `apply` busy is done."""
         self._busy = False
-        self._apply_committed()
-        self.flush()
+        if not self._ended:
+            self._apply_committed()
+            self.flush()
 
     # What it does about it
 
@@ -162,5 +167,5 @@ class Consensus:
             self._on_applied()
 
     def _fail(self, error: OSError) -> None:
-        self._failed = True
+        self._ended = True
         self._on_failure(error)

@@ -131,9 +131,10 @@ class Member:
             has_room=self._has_room,
             on_no_space=self._raise_no_space,
             on_new_term=self._new_term,
-            on_version=self._version_changed.set,
+            on_version=self._version_set,
             hold=self.backend.hold,
             release=self.backend.release,
+            on_failure=on_failure,
         )
         self.retention = Retention(
             config,
@@ -391,6 +392,11 @@ class Member:
         self.leases.applied()
         self.retention.after_apply()
 
+    def _version_set(self, lowered: bool) -> None:
+        self._version_changed.set()
+        if lowered:
+            self.retention.force()
+
     def _leadership_changed(self) -> None:
         self._refresh_reads()
         if not self.consensus.node.is_leader:
@@ -444,6 +450,7 @@ class Member:
 
     async def stop(self) -> None:
         """Finish what is durable, fail what waits, commit and close the files."""
+        self.consensus.stop()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         for task in list(self._tasks):

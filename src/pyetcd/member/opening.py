@@ -143,7 +143,8 @@ class _Opening:
             raise CannotOpen(f"{path} has authentication enabled, which this version does not enforce")
         create_buckets(backend)
         if uint64(backend.get(AUTH, AUTH_REVISION)) == 0:
-            backend.put(AUTH, AUTH_REVISION, (1).to_bytes(8, "big"))  # as etcd's first start; `Hash` covers it
+            # As etcd's first start does, and `Hash` covers it.
+            backend.put(AUTH, AUTH_REVISION, (1).to_bytes(8, "big"))
         return backend
 
     def _new_cluster(self) -> tuple[NewCluster, int]:

@@ -108,6 +108,7 @@ class Backend:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._released: asyncio.Future[None] | None = None
+        self._closing = False
 
     @classmethod
     def open(
@@ -327,10 +328,18 @@ class Backend:
             await waiter
 
     async def close(self) -> None:
-        """Commit what is left, then close the file. After a failure only the file is closed."""
+        """Commit what is left, then close the file. After a failure only the file is closed.
+
+        What is buffered while a commit is held back is dropped: it belongs into one transaction with what
+        is not there yet. The log has it.
+        """
+        self._closing = True
         try:
-            if self.failure is None:
+            if self._holds == 0 and self.failure is None:
                 await self.commit()
+            elif self._released is not None:
+                self._released.set_result(None)
+                self._released = None
             if self._task is not None:
                 await asyncio.wait([self._task])
         finally:
@@ -363,6 +372,8 @@ class Backend:
         try:
             while self._wanted:
                 while self._holds:
+                    if self._closing:
+                        return
                     self._released = asyncio.get_running_loop().create_future()
                     await self._released
                 self._wanted = False

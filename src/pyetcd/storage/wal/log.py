@@ -83,7 +83,7 @@ class Wal:
         metadata: bytes,
         *,
         executor: Executor | None,
-        on_named: Callable[[], None] | None,
+        on_named: Callable[[], object] | None,
         segment_bytes: int,
         fsync: bool,
     ) -> None:
@@ -117,7 +117,7 @@ class Wal:
         appender: AppenderLike,
         *,
         executor: Executor | None = None,
-        on_named: Callable[[], None] | None = None,
+        on_named: Callable[[], object] | None = None,
         segment_bytes: int = seg.SEGMENT_BYTES,
         fsync: bool = True,
     ) -> Wal:
@@ -171,7 +171,7 @@ class Wal:
         durable: int = 0,
         accept: Callable[[Replay[E]], None] | None = None,
         executor: Executor | None = None,
-        on_named: Callable[[], None] | None = None,
+        on_named: Callable[[], object] | None = None,
         segment_bytes: int = seg.SEGMENT_BYTES,
         fsync: bool = True,
     ) -> tuple[Wal, Replay[E]]:
