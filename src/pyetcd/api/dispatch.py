@@ -26,7 +26,9 @@ from google.protobuf.message import DecodeError
 
 from pyetcd import logs
 from pyetcd._native import CANCEL, HALF_CLOSE, HTTP, MESSAGE, OPEN, UNARY, WRITABLE, HttpRequest, Meta, Server
+from pyetcd.proto import errors
 from pyetcd.proto.errors import INTERNAL, EtcdError
+from pyetcd.storage.bolt import DatabaseError
 
 Body = bytes | Sequence[bytes]
 Unary = Callable[[int, bytes, Meta], Body | None]
@@ -81,6 +83,10 @@ class Outbox:
         """Finish a call with the status its error stands for."""
         if isinstance(error, EtcdError):
             self.finish(call, error.code, error.message)
+            return
+        if isinstance(error, DatabaseError):
+            _log.error("a request met data that has changed on disk", {"error": error})
+            self.finish(call, errors.CORRUPT.code, errors.CORRUPT.message)
             return
         _log.warn("request handler failed", {"error": repr(error)}, exc=error)
         self.finish(call, UNKNOWN, f"internal error: {type(error).__name__}")

@@ -55,7 +55,7 @@ class DataDir:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is there already."""
+    """What is there already. An empty file is no database: its creation was cut short, or it lost all."""
 
     has_log: bool
     has_database: bool
@@ -70,10 +70,11 @@ def prepare(files: Files, place: DataDir) -> Found:
     _touch(files, place.path, "data directory")
     _touch(files, place.member, "member directory")
     _touch(files, place.snap, "snapshot directory")
-    found = Found(wal.exists(files, place.wal), files.exists(place.database))
+    has_database = files.exists(place.database) and files.file_size(place.database) > 0
+    found = Found(wal.exists(files, place.wal), has_database)
     if found.has_log:
         _touch(files, place.wal, "WAL directory")
-    elif found.has_database and files.file_size(place.database) > 0:
+    elif found.has_database:
         raise DataDirError(
             f"the database {place.database} is there, but its write-ahead log {place.wal} is missing: "
             "refusing to start a new cluster with old data. Put the log back, or restore a snapshot elsewhere"
@@ -108,7 +109,7 @@ def check_database(
     if found.has_database:
         why = f"{place.database} index {consistent_index} does not match with snapshot (index {marker_index})"
     else:
-        gone = f"database file ({place.database}) of the backend is missing"
+        gone = f"database file ({place.database}) of the backend is missing or empty"
         why = f"{gone}; the log needs it from {marker_index} on"
     raise DataDirError(f"{missing}: {why}")
 

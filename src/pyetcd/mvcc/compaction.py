@@ -71,6 +71,7 @@ class Compactor:
         backend.put(schema.META, schema.SCHEDULED_COMPACT, bucket_key(revision_of(revision)))
         before = self._last
         self._last = asyncio.get_running_loop().create_task(self._run(before, previous, revision, whole))
+        self._last.add_done_callback(_tell_failure)
 
     async def finished(self) -> None:
         """Wait until every compaction accepted so far has removed all it removes (a commit makes that
@@ -167,6 +168,13 @@ class Compactor:
                 return False
             at = rows[-1][0] + b"\0"
             yield
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    """Nobody may be waiting for a compaction: what ends one is the loop's to hear of."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        context = {"message": "compaction failed", "exception": error, "task": task}
+        task.get_loop().call_exception_handler(context)
 
 
 async def _slices(job: Job[Result]) -> Result:

@@ -80,6 +80,15 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
         _log.fatal("the member cannot go on", {"error": str(error)}, exc=None if foreseen else error)
         end(FAILED)
 
+    def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if isinstance(error, DatabaseError):
+            failed(error)  # what reads in the background has nobody to tell
+            return
+        exc = error if isinstance(error, BaseException) else None
+        _log.error("a callback failed", {"error": context["message"]}, exc=exc)
+
+    loop.set_exception_handler(unhandled)
     wake = Wake()
     appender = Appender(wake)
     chance = random.Random()
