@@ -54,6 +54,17 @@ def test_a_response_header_is_field_1_of_any_answer(
     assert encoded == rpc_pb2.PutResponse(header=header).SerializeToString()
 
 
+@given(
+    cluster=UINT64, member=UINT64, answers=st.lists(st.tuples(INT64 | st.integers(-1, 3), UINT64), max_size=5)
+)
+def test_headers_of_one_member_are_the_same_made_sooner(
+    cluster: int, member: int, answers: list[tuple[int, int]]
+) -> None:
+    headers = splice.ResponseHeaders(cluster, member)
+    for revision, term in [*answers, *answers]:
+        assert headers(revision, term) == splice.response_header(cluster, member, revision, term)
+
+
 @given(deleted=st.booleans(), key=PAYLOAD, previous=st.one_of(st.none(), PAYLOAD))
 def test_an_event_is_as_the_codec_writes_it(deleted: bool, key: bytes, previous: bytes | None) -> None:
     kv = kv_pb2.KeyValue(key=key, mod_revision=7)

@@ -35,7 +35,7 @@ from pyetcd.mvcc.store import Store
 from pyetcd.proto import errors
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest
-from pyetcd.proto.splice import field_head, response_header, varint
+from pyetcd.proto.splice import ResponseHeaders, field_head, varint
 from pyetcd.raft import Message as RaftMessage
 from pyetcd.raft import ReadState
 from pyetcd.version import SERVER_VERSION
@@ -101,8 +101,7 @@ class Member:
         self.reads_are_current = False
         self._readers: list[tuple[Callable[[], None], Callable[[Exception], None], float]] = []
         self._tags: dict[int, bytes] = {}
-        self._header_key = (-1, -1)
-        self._header = b""
+        self._headers = ResponseHeaders(self.cluster_id, self.id)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tick_timer: asyncio.TimerHandle | None = None
         self._version_changed = asyncio.Event()
@@ -194,15 +193,12 @@ class Member:
 
     def header(self, revision: int) -> bytes:
         """The encoded header field of an answer."""
-        key = (revision, self._position.term)
-        if key != self._header_key:
-            self._header = response_header(self.cluster_id, self.id, revision, self._position.term)
-            self._header_key = key
-        return self._header
+        return self._headers(revision, self._position.term)
 
-    def encode(self, answer: Answer) -> Sequence[bytes]:
-        """An answer with its header, in parts."""
-        return [self.header(answer.revision), *answer.body]
+    def encode(self, answer: Answer) -> bytes | Sequence[bytes]:
+        """An answer with its header, in parts unless the header is all there is."""
+        header = self._headers(answer.revision, self._position.term)
+        return [header, *answer.body] if answer.body else header
 
     # Writes
 

@@ -6,7 +6,7 @@ order, zero values left out, negative numbers as ten-byte varints. Field numbers
 files beside this one; the tests hold everything here against the generated codec.
 
 Measured, everything included: `varint` 0.1 us (0.2 above 2**14), `key_value` 0.6, `event` 0.2, `view` 1.2,
-`internal_request` 1.3 with a 64-bit id, `response_header` 1.9 (so it is cached).
+`internal_request` 1.3 with a 64-bit id, `response_header` 1.9 (hence `ResponseHeaders`).
 """
 
 from __future__ import annotations
@@ -67,6 +67,32 @@ def response_header(cluster_id: int, member_id: int, revision: int, raft_term: i
         + field_varint(4, raft_term)
     )
     return b"\x0a" + _SMALL[len(body)] + body
+
+
+class ResponseHeaders:
+    """`response_header` for one member: only the revision differs from answer to answer (0.5 us)."""
+
+    __slots__ = ("_cluster_id", "_heads", "_member_id", "_raft_term", "_tail")
+
+    def __init__(self, cluster_id: int, member_id: int) -> None:
+        self._cluster_id = cluster_id
+        self._member_id = member_id
+        self._raft_term = -1
+
+    def __call__(self, revision: int, raft_term: int) -> bytes:
+        if revision <= 0:
+            return response_header(self._cluster_id, self._member_id, revision, raft_term)
+        if raft_term != self._raft_term:
+            self._begin_term(raft_term)
+        number = varint(revision)
+        return self._heads[len(number)] + number + self._tail
+
+    def _begin_term(self, raft_term: int) -> None:
+        self._raft_term = raft_term
+        ids = field_varint(1, self._cluster_id) + field_varint(2, self._member_id) + b"\x18"
+        self._tail = field_varint(4, raft_term)
+        fixed = len(ids) + len(self._tail)
+        self._heads = [b"\x0a" + _SMALL[fixed + length] + ids for length in range(11)]
 
 
 def key_value(
