@@ -25,6 +25,7 @@ from pyetcd.cluster.bootstrap import NewCluster, metadata, new_cluster, read_met
 from pyetcd.cluster.datadir import DataDir, Found, check_database, prepare
 from pyetcd.cluster.members import to_json
 from pyetcd.cluster.membership import Membership
+from pyetcd.cluster.versions import UnknownStorage, Version, check_storage_version
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.position import Position
 from pyetcd.member.urls import parse_cluster
@@ -33,14 +34,23 @@ from pyetcd.raft import (
     ConfState,
     Entry,
     HardState,
+    InvalidMessage,
     MemoryStorage,
     Node,
     Snapshot,
     SnapshotMetadata,
 )
+from pyetcd.raft.codec import conf_change_of
 from pyetcd.storage.backend import Backend
 from pyetcd.storage.files import Files
-from pyetcd.storage.schema import AUTH, AUTH_ENABLED, AUTH_REVISION, create_buckets, uint64
+from pyetcd.storage.schema import (
+    AUTH,
+    AUTH_ENABLED,
+    AUTH_REVISION,
+    create_buckets,
+    storage_version,
+    uint64,
+)
 from pyetcd.storage.snap import Snapshots
 from pyetcd.storage.wal import SEGMENT_BYTES, Replay, Wal, read_only
 
@@ -138,9 +148,11 @@ class _Opening:
             writes_max=config.effective_backend_batch_limit,
             sync=not config.unsafe_no_fsync,
         )
-        if backend.get(AUTH, AUTH_ENABLED) == b"\x01":
+        try:
+            _check_contents(backend)
+        except CannotOpen:
             backend.discard()
-            raise CannotOpen(f"{path} has authentication enabled, which this version does not enforce")
+            raise
         create_buckets(backend)
         if uint64(backend.get(AUTH, AUTH_REVISION)) == 0:
             # As etcd's first start does, and `Hash` covers it.
@@ -182,6 +194,7 @@ class _Opening:
                 why = f"a snapshot was received and not yet put in the place of {self.place.database}"
                 raise CannotOpen(why)
             cluster.load()
+            self._check_owner(cluster, replay, position.index)
             if replay.hard_state is None:
                 if position.index:
                     why = f"holds no hard state, yet {self.place.database} has applied entry {position.index}"
@@ -210,6 +223,20 @@ class _Opening:
         }
         _log.info("restarting local member", fields)
         return self._opened(wal, node, backend, cluster, position)
+
+    def _check_owner(self, cluster: Membership, replay: Replay[Entry], applied: int) -> None:
+        """That the database is the log's, not one of another member: with members, but not this one, neither
+        now nor later in the log."""
+        id = cluster.local_id
+        if not cluster.members or id in cluster.members or id in cluster.removed:
+            return
+        changes = (entry for entry in replay.entries if entry.type and entry.index > applied)
+        if not any(_adds(entry, id) for entry in changes):
+            members = ", ".join(member.hex_id for member in cluster.list())
+            raise CannotOpen(
+                f"{self.place.database} does not belong to the log {self.place.wal}: that is the log of "
+                f"member {id:x}, the database has the members {members}"
+            )
 
     def _same_cluster(self, cluster: Membership) -> tuple[NewCluster, int]:
         new, local_id = self._new_cluster()
@@ -267,3 +294,23 @@ class _Opening:
             Snapshots(self.files, self.place.snap),
             self.executor,
         )
+
+
+def _check_contents(backend: Backend) -> None:
+    """CannotOpen where this version does not know what to do with what is in the database."""
+    if backend.get(AUTH, AUTH_ENABLED) == b"\x01":
+        raise CannotOpen(f"{backend.path} has authentication enabled, which this version does not enforce")
+    stored = storage_version(backend)
+    try:
+        if stored is not None:
+            check_storage_version(Version(*stored))
+    except UnknownStorage as error:
+        raise CannotOpen(f"{backend.path}: {error}") from None
+
+
+def _adds(entry: Entry, id: int) -> bool:
+    try:
+        change = conf_change_of(entry).as_v2()
+    except InvalidMessage:
+        return False
+    return any(single.node_id == id for single in change.changes)
