@@ -4,6 +4,7 @@ After every one the server must still answer an honest client, and must not have
 """
 
 import socket
+import struct
 import time
 
 import pytest
@@ -336,6 +337,26 @@ def test_pings_between_answers_and_rare_pings_are_welcome():
             ping(raw)
             raw.request(stream)
             raw.until(DATA, stream)
+
+
+def test_pings_while_one_long_answer_arrives_are_welcome():
+    """As clients measure the bandwidth: one answer, a ping for every piece of it."""
+    payload = bytes(16_000)
+    with serving(Limits(keepalive_min_time=5.0)) as harness:
+        raw = Raw(harness.port, hello=False)
+        initial_window_size = struct.pack(">HI", 4, 1000)
+        raw.send(PREFACE + frame(SETTINGS, payload=initial_window_size))
+        raw.request(1, payload=payload)
+        received = pings = 0
+        while received < len(message(payload)):
+            found = raw.frame()
+            assert found is not None, f"sent away after {pings} pings"
+            if found.kind == DATA:
+                received += len(found.payload)
+                raw.send(frame(WINDOW_UPDATE, 0, 1, struct.pack(">I", 1000)))
+                ping(raw)
+                pings += 1
+        assert pings > 10
 
 
 def test_a_silent_client_is_pinged_and_dropped_when_it_does_not_answer():

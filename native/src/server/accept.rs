@@ -127,7 +127,7 @@ async fn welcome(
     let _presence = wire.enter(&connection);
     let Ok(head) = within(wire.limits.header_timeout, first_bytes(&mut transport)).await else { return };
     if head.starts_with(PREFACE) {
-        let core = Core::new(transport, head, Some(Scanner::new()));
+        let core = Core::new(transport, head, Some(Scanner::incoming()));
         http2::serve(wire.clone(), core, connection, serves).await;
     } else if serves.http && !head.is_empty() {
         let core: Rc<RefCell<Core>> = Core::new(transport, head, None);

@@ -3,6 +3,7 @@
 //! * RST_STREAM: which calls the client gave up, without a registered waker per call.
 //! * PING: how often the client pings (gRPC servers close connections that ping too often).
 //! * HEADERS without their end: since when, so that a client that drips headers can be dropped.
+//! * On the way out, HEADERS and DATA: a client that is being answered may ping as often as it likes.
 //!
 //! It costs a few nanoseconds a frame and never changes a byte; the h2 library alone judges what is valid.
 
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER_BYTES: usize = 9;
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
@@ -36,20 +38,29 @@ pub struct Scanner {
     pub began: bool,
     /// Since when a header block is incomplete.
     pub headers_since: Option<Instant>,
+    /// Headers or data went by since last asked.
+    pub spoke: bool,
 }
 
 impl Scanner {
-    pub fn new() -> Self {
+    /// For what a client sends, from its preface on.
+    pub fn incoming() -> Self {
+        Self { skip: PREFACE.len(), ..Self::outgoing() }
+    }
+
+    /// For what we send: nothing but frames.
+    pub fn outgoing() -> Self {
         Self {
             header: [0; FRAME_HEADER_BYTES],
             have: 0,
-            skip: PREFACE.len(),
+            skip: 0,
             ends_headers: false,
             resets: Vec::new(),
             pings: 0,
             last_stream: 0,
             began: false,
             headers_since: None,
+            spoke: false,
         }
     }
 
@@ -86,7 +97,9 @@ impl Scanner {
         self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
         let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
         match kind {
+            DATA => self.spoke = true,
             HEADERS | CONTINUATION => {
+                self.spoke = true;
                 self.last_stream = self.last_stream.max(stream);
                 self.headers_since.get_or_insert(now);
                 self.ends_headers = flags & FLAG_END_HEADERS != 0;
@@ -130,7 +143,7 @@ mod tests {
         ]
         .concat();
         for size in 1..wire.len() {
-            let mut scanner = Scanner::new();
+            let mut scanner = Scanner::incoming();
             for piece in wire.chunks(size) {
                 scanner.scan(piece, Instant::now());
             }

@@ -161,7 +161,7 @@ impl Driver {
         let Some(min_time) = self.wire.limits.keepalive_min_time else { return false };
         let now = self.core.borrow().last_read;
         let last = self.last_ping.replace(now);
-        if self.connection.answered.take() {
+        if self.core.borrow_mut().sent.as_mut().is_some_and(|sent| std::mem::take(&mut sent.spoke)) {
             self.ping_strikes = 0;
             return false;
         }

@@ -114,6 +114,8 @@ pub struct Core {
     pub paused: bool,
     pub last_read: Instant,
     pub scanner: Option<Scanner>,
+    /// What we send on an HTTP/2 connection.
+    pub sent: Option<Scanner>,
     /// HTTP/1.1: no request is under way, so bytes that arrive begin one, and their first moment is noted.
     pub between_requests: bool,
     pub request_began: Option<Instant>,
@@ -132,6 +134,7 @@ impl Core {
             ended: false,
             paused: false,
             last_read: Instant::now(),
+            sent: scanner.as_ref().map(|_| Scanner::outgoing()),
             scanner,
             between_requests: true,
             request_began: None,
@@ -211,6 +214,9 @@ impl Core {
         }
         for buf in bufs {
             self.unwritten.extend_from_slice(buf);
+            if let Some(sent) = &mut self.sent {
+                sent.scan(buf, self.last_read);
+            }
         }
         Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
     }
