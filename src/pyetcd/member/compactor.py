@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 
 from pyetcd import logs
 from pyetcd.proto import errors
@@ -31,16 +32,19 @@ class _Compactor:
         self._compact = compact
         self._is_leader = is_leader
 
-    async def _try(self, revision: int, kind: str, setting: dict[str, object]) -> bool:
+    async def _try(self, revision: int, kind: str, setting: Mapping[str, object], retry_seconds: float) -> bool:
         fields = {"revision": revision, **setting}
         _log.info(f"starting auto {kind} compaction", fields)
+        begun = asyncio.get_running_loop().time()
         try:
             await self._compact(revision)
         except EtcdError as error:
             if error.message != errors.COMPACTED.message:
-                _log.warn(f"failed auto {kind} compaction", {**fields, "error": error.message})
+                retry = {"retry-interval": timedelta(seconds=retry_seconds), "error": error.message}
+                _log.warn(f"failed auto {kind} compaction", {**fields, **retry})
                 return False
-        _log.info(f"completed auto {kind} compaction", fields)
+        took = timedelta(seconds=asyncio.get_running_loop().time() - begun)
+        _log.info(f"completed auto {kind} compaction", {**fields, "took": took})
         return True
 
 
@@ -70,7 +74,8 @@ class Periodic(_Compactor):
             if not self._is_leader() or loop.time() - last_time < wait or oldest == last:
                 continue
             wait = interval
-            if await self._try(oldest, "periodic", {"compact-period": f"{self._retention_seconds:g}s"}):
+            period = {"compact-period": timedelta(seconds=self._retention_seconds)}
+            if await self._try(oldest, "periodic", period, pause):
                 last, last_time = oldest, loop.time()
 
 
@@ -90,5 +95,6 @@ class Revision(_Compactor):
             target = self._revision() - self._retention
             if not self._is_leader() or target <= 0 or target == last:
                 continue
-            if await self._try(target, "revision", {"revision-compaction-retention": self._retention}):
+            kept = {"revision-compaction-retention": self._retention}
+            if await self._try(target, "revision", kept, REVISION_INTERVAL_SECONDS):
                 last = target
