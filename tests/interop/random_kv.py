@@ -56,6 +56,10 @@ class History:
     """Revisions that may have deleted a key and written it again: real etcd 3.7.1 loses such a key, and ends
     when it is read, after a compaction at just this revision."""
 
+    unsure: set[int] = field(default_factory=set)
+    """Compacted revisions whose HashKV depends on when a compaction in the background ends."""
+    is_compacting: bool = False  # perhaps, in the background
+
     def heard(self, request: Message, response: Message | None) -> None:
         """Learn from an answer."""
         if response is None:
@@ -67,6 +71,9 @@ class History:
             self.reborn.add(self.current)
         if isinstance(request, CompactionRequest) and isinstance(response, CompactionResponse):
             self.compacted = request.revision
+            if self.is_compacting or not request.physical:
+                self.unsure.add(request.revision)
+            self.is_compacting = not request.physical
         elif isinstance(request, LeaseGrantRequest):
             self.leases.add(request.ID)
         elif isinstance(request, LeaseRevokeRequest):
@@ -304,7 +311,8 @@ class Requests:
         return CompactionRequest(revision=revision, physical=self._once_in(2))
 
     def hash_kv(self) -> HashKVRequest:
-        return HashKVRequest(revision=self.revision())
+        revision = self.revision()
+        return HashKVRequest(revision=revision if revision not in self.history.unsure else 0)
 
     def grant(self) -> LeaseGrantRequest:
         """With an ID, and for so long that it stays until the end."""

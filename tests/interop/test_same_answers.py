@@ -15,7 +15,7 @@ import grpc
 import pytest
 from random_kv import Requests, ends_go
 from servers import Server
-from twins import PATHS, Twins
+from twins import PATHS, Pool, Twins
 
 from pyetcd.proto.rpc_pb2 import (
     CORRUPT,
@@ -45,25 +45,6 @@ SEQUENCES = int(os.environ.get("INTEROP_SEQUENCES", "12"))
 LENGTH = 250
 
 
-class Pool:
-    """One running pair for all tests of the module; a new one after a divergence."""
-
-    def __init__(self, goetcd: Path, factory: pytest.TempPathFactory) -> None:
-        self._goetcd = goetcd
-        self._factory = factory
-        self._pair: Twins | None = None
-
-    def get(self) -> Twins:
-        if self._pair is None or self._pair.diverged or self._pair.ended():
-            self.close()
-            self._pair = Twins(self._goetcd, self._factory.mktemp("twins"))
-        return self._pair
-
-    def close(self) -> None:
-        if self._pair is not None:
-            self._pair.close()
-
-
 @pytest.fixture(scope="module")
 def pool(goetcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     made = Pool(goetcd, tmp_path_factory)
@@ -73,9 +54,7 @@ def pool(goetcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Poo
 
 @pytest.fixture
 def twins(pool: Pool, request: pytest.FixtureRequest) -> Twins:
-    pair = pool.get()
-    pair.begin(request.node.name)
-    return pair
+    return pool.begin(request.node.name)
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEQUENCES))
@@ -89,7 +68,8 @@ def test_a_random_sequence_of_requests_is_answered_alike(twins: Twins, seed: int
             twins.ask_keep_alive(requests.keep_alive())
             twins.ask(HashKVRequest())
     for revision in range(max(twins.history.compacted, 1), twins.history.current + 1, 7):
-        twins.ask(HashKVRequest(revision=revision))
+        if revision not in twins.history.unsure:
+            twins.ask(HashKVRequest(revision=revision))
 
 
 def test_a_restart_changes_no_answer(twins: Twins) -> None:
@@ -99,7 +79,7 @@ def test_a_restart_changes_no_answer(twins: Twins) -> None:
     twins.restart()
     for revision in (0, twins.history.compacted, twins.history.current - 5):
         twins.ask(RangeRequest(key=b"\0", range_end=b"\0", revision=revision))
-        twins.ask(HashKVRequest(revision=revision))
+        twins.ask(HashKVRequest(revision=revision))  # computed anew: those of compactions are forgotten
     for _ in range(60):
         twins.ask(requests.one())
     twins.ask(HashKVRequest())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import grpc
+import pytest
 from google.protobuf.message import Message
 from google.protobuf.text_format import MessageToString
 from random_kv import History
@@ -220,6 +221,28 @@ class Twins:
             f"{self.title}: answers differ\n\nbefore:\n{before}\n\nrequest {numbered[-1]}\n\n"
             f"ours:\n{ours}\n\nreal etcd:\n{theirs}"
         )
+
+
+class Pool:
+    """One running pair for the tests of a module; a new one after a divergence."""
+
+    def __init__(self, goetcd: Path, factory: pytest.TempPathFactory, **flags: object) -> None:
+        self._goetcd = goetcd
+        self._factory = factory
+        self._flags = flags
+        self._pair: Twins | None = None
+
+    def begin(self, title: str) -> Twins:
+        """The pair, at the beginning of a sequence."""
+        if self._pair is None or self._pair.diverged or self._pair.ended():
+            self.close()
+            self._pair = Twins(self._goetcd, self._factory.mktemp("twins"), **self._flags)
+        self._pair.begin(title)
+        return self._pair
+
+    def close(self) -> None:
+        if self._pair is not None:
+            self._pair.close()
 
 
 def shown(message: Message) -> str:

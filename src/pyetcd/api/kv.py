@@ -22,7 +22,7 @@ from pyetcd.member.quota import KEY_COST, put_cost, txn_cost
 from pyetcd.member.requests import Done
 from pyetcd.mvcc import checks
 from pyetcd.mvcc.answer import Answer
-from pyetcd.proto import deep, strict
+from pyetcd.proto import deep, errors, strict
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 
@@ -127,7 +127,8 @@ class KV:
         checks.check_txn(request, self._member.config.max_txn_ops)
         member = self._member
         if not checks.is_read_only(request):
-            member.propose(TXN, payload, request, self._done, call, txn_cost(request))
+            cost = txn_cost(request) if member.is_nearly_full() else 0
+            member.propose(TXN, payload, request, self._done, call, cost)
             return None
         if checks.is_serializable(request) or member.reads_are_current:
             return self._now(call, self._store.txn_read(request))
@@ -141,13 +142,16 @@ class KV:
         return None
 
     def _compacted(self, call: int, answer: Answer | None, error: Exception | None) -> None:
-        """A physical compaction answers once the space is free on disk."""
-        if answer is None:
+        """A physical compaction answers once the space is free on disk, also that of an earlier one."""
+        if answer is not None:
+            body = answer.body
+            self._member.after_compaction(
+                lambda: self._finish(call, Answer(self._store.revision, body), None)
+            )
+        elif isinstance(error, errors.COMPACTED):
+            self._member.after_compaction(lambda: self._finish(call, None, error))
+        else:
             self._finish(call, None, error)
-            return
-        self._member.after_compaction(
-            lambda: self._finish(call, Answer(self._store.revision, answer.body), None)
-        )
 
     def _finish(self, call: int, answer: Answer | None, error: Exception | None) -> None:
         if answer is not None:

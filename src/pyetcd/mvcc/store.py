@@ -12,17 +12,18 @@ in `seams`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pyetcd.mvcc.answer import Answer, Applied, Job, Work, ended, finish, started
 from pyetcd.mvcc.change import UNKNOWN, Change, OnBulk, OnChange
-from pyetcd.mvcc.compaction import CompactionConfig, Compactor
+from pyetcd.mvcc.compaction import CompactionConfig, CompactionTimes, Compactor
 from pyetcd.mvcc.deletion import Deletions
 from pyetcd.mvcc.events import EventReader
 from pyetcd.mvcc.hash import Hashes, KeyValueHash, hash_kv
 from pyetcd.mvcc.index import KeyIndex
 from pyetcd.mvcc.ranges import Ranges, as_answer, has_filters, resolve
 from pyetcd.mvcc.reader import Reader
-from pyetcd.mvcc.record import COUNT_ONE, KVS
+from pyetcd.mvcc.record import COUNT_ONE, KVS, MORE
 from pyetcd.mvcc.record_cache import RecordCache
 from pyetcd.mvcc.restore import Restored
 from pyetcd.mvcc.revision import bound_of
@@ -32,8 +33,21 @@ from pyetcd.mvcc.txn import Transactions
 from pyetcd.mvcc.writer import Writer
 from pyetcd.proto import errors
 from pyetcd.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
+from pyetcd.proto.splice import view
 
 NOTHING: Sequence[bytes] = ()  # an answer with nothing but its header
+
+
+class Counts(NamedTuple):
+    """Operations since the start, those within transactions too, counted as etcd does; `transactions` are
+    those of more than one operation.
+    """
+
+    ranges: int
+    puts: int
+    deletes: int
+    transactions: int
+    put_bytes: int  # of keys and values
 
 
 class Store:
@@ -85,6 +99,23 @@ class Store:
         pending = self._deletions.pending
         return pending[0].main - 1 if pending else self._writer.revision
 
+    @property
+    def counts(self) -> Counts:
+        """What was done since the start."""
+        writer, transactions = self._writer, self._transactions
+        ranges = self._ranges_run + transactions.range_operations
+        return Counts(ranges, writer.puts, writer.deletes, transactions.transactions, writer.put_bytes)
+
+    @property
+    def key_count(self) -> int:
+        """Keys that exist now."""
+        return len(self._index.keys)
+
+    @property
+    def compactions(self) -> CompactionTimes:
+        """How the compactions since the start went."""
+        return self._compactor.times
+
     def watch(self, on_change: OnChange, on_bulk: OnBulk) -> None:
         """Be told of every finished write, in revision order."""
         self._writer.on_change = on_change
@@ -114,7 +145,19 @@ class Store:
 
     def range_stream(self, request: RangeRequest, max_request_bytes: int) -> Stream:
         """Answer a checked RangeRequest in messages. Raises when it is first asked for one, or later."""
-        return range_stream(self._reader, request, self._writer.revision, max_request_bytes)
+        stream = range_stream(self._reader, request, self._writer.revision, max_request_bytes)
+        return self._counted(stream)
+
+    def _counted(self, stream: Stream) -> Stream:
+        """Each message is a range to etcd, and so is the count of the rest."""
+        try:
+            for message in stream:
+                if message is not None:
+                    self._ranges_run += 2 if MORE in message.body else 1
+                yield message
+        except errors.EtcdError:
+            self._ranges_run += 1
+            raise
 
     def txn_read(self, request: TxnRequest) -> Work:
         """Answer a read-only transaction (`checks.is_read_only`)."""
@@ -130,12 +173,14 @@ class Store:
 
     def previous_record(self, change: Change) -> bytes | None:
         """What `change` replaced: the prev_kv of its event. None when there was nothing, or it is
-        compacted.
+        compacted, or the key was deleted before in the same revision.
         """
         before = change.revision - 1
         if not change.previous or before < self._reader.compact_revision:
             return None
         if change.previous == UNKNOWN:
+            if not change.deleted and view(change.record).create_revision == change.revision:
+                return None
             return self._reader.record_at(change.key, bound_of(before))
         if change.previous > bound_of(before):  # replaced within its own transaction
             return self._reader.record_at(change.key, bound_of(before))
@@ -150,8 +195,7 @@ class Store:
     def put(self, request: PutRequest) -> Answer:
         """Apply a put. Raises LEASE_NOT_FOUND or KEY_NOT_FOUND."""
         if request.prev_kv or request.ignore_value or request.ignore_lease:
-            self._transactions.check_put(request)
-            body = self._transactions.put_body(request)
+            body = self._transactions.put(request)
             self._writer.end()
             return Answer(self._writer.revision, body)
         return self.put_simple(request.key, request.value, request.lease)
@@ -168,6 +212,8 @@ class Store:
     def delete_range(self, request: DeleteRangeRequest) -> Work:
         """Apply a deletion; the keys are gone at once, the answer may take longer when it lists them."""
         body = self._transactions.delete_body(request)
+        if request.prev_kv:
+            self._transactions.transactions += 1
         self._writer.end()
         return as_answer(self._writer.revision, body)
 
@@ -176,12 +222,16 @@ class Store:
         were.
         """
         count = self._writer.delete_keys(keys)
+        if len(keys) > 1:
+            self._transactions.transactions += 1
         self._writer.end()
         return count
 
-    def txn(self, request: TxnRequest) -> Applied:
-        """Apply a transaction. Raises EtcdError with nothing changed."""
-        return self._transactions.write(request)
+    def txn(self, request: TxnRequest, answered: bool = True) -> Applied:
+        """Apply a transaction. Raises EtcdError with nothing changed. `answered`: somebody waits for what
+        its ranges read.
+        """
+        return self._transactions.write(request, answered)
 
     # Compaction and hashes
 
