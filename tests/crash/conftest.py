@@ -11,8 +11,8 @@ import pytest
 for room in ("interop", "storage"):
     sys.path.append(str(Path(__file__).parents[1] / room))
 
-from crash_member import Crashable
-from crash_seed import Seed, make_seed
+from crash_member import Crashable  # noqa: E402
+from crash_seed import Seed, make_seed  # noqa: E402
 
 
 @pytest.fixture(scope="session")

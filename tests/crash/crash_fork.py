@@ -1,9 +1,9 @@
 """`etcd` as a forked process: the whole of it but its imports.
 
-A start of the executable takes 0.7 s of CPU, nearly all of it imports. Damage wants many starts; so these fork
-from a process that has imported what `etcd` imports, and run the same `main`. What runs is a whole member in
-a process of its own, killed and waited for as any other. This module is imported there anew for each start,
-so it imports little.
+A start of the executable takes 0.7 s of CPU, nearly all of it imports. Damage wants many starts; so these
+fork from a process that has imported what `etcd` imports, and run the same `main`. What runs is a whole
+member in a process of its own, killed and waited for as any other. This module is imported there anew for
+each start, so it imports little.
 """
 
 from __future__ import annotations

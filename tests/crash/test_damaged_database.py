@@ -1,8 +1,10 @@
-"""A damaged database: refused where it cannot be read, healed where nothing is lost, and never served wrongly."""
+"""A damaged database: refused where it cannot be read, healed where nothing is lost, never served wrongly."""
 
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -10,6 +12,19 @@ import pytest
 from crash_member import ROUNDS, Crashable
 from crash_seed import Seed, copy_file, keys_of, recut
 
+from pyetcd.proto.rpc_pb2 import (
+    CompactionRequest,
+    CompactionResponse,
+    Compare,
+    PutRequest,
+    PutResponse,
+    RequestOp,
+    TxnRequest,
+    TxnResponse,
+    WatchCreateRequest,
+    WatchRequest,
+    WatchResponse,
+)
 from pyetcd.storage import schema
 from pyetcd.storage.bolt import Database, page
 from pyetcd.storage.files import OsFiles
@@ -94,6 +109,67 @@ def test_a_value_that_changes_while_the_member_runs_is_never_served(placed: Cras
     assert placed.range(victim).kvs[0].value == seed.late_keys[victim]
     placed.stop()
     assert f"{path}: page {at // PAGE} at offset {at // PAGE * PAGE}: " in placed.printed.text()
+
+
+def put_over(member: Crashable) -> None:
+    member.call("KV/Put", PutRequest(key=b"key-01000", value=b"new", prev_kv=True), PutResponse)
+
+
+def compare_value(member: Crashable) -> None:
+    compare = Compare(key=b"key-01000", target=Compare.VALUE, value=b"x")
+    put = RequestOp(request_put=PutRequest(key=b"a", value=b"b"))
+    halves = TxnRequest(success=[put], compare=[compare], failure=[put])
+    member.call("KV/Txn", halves, TxnResponse)
+
+
+def half_a_transaction(member: Crashable) -> None:
+    """Its first half could be applied."""
+    first = RequestOp(request_put=PutRequest(key=b"half", value=b"half"))
+    second = RequestOp(request_put=PutRequest(key=b"key-01000", value=b"new", prev_kv=True))
+    member.call("KV/Txn", TxnRequest(success=[first, second]), TxnResponse)
+
+
+def compact(member: Crashable) -> None:
+    member.call("KV/Compact", CompactionRequest(revision=1300, physical=True), CompactionResponse)
+
+
+def watch(member: Crashable) -> None:
+    stream = member.channel.stream_stream(
+        "/etcdserverpb.Watch/Watch",
+        request_serializer=WatchRequest.SerializeToString,
+        response_deserializer=WatchResponse.FromString,
+    )
+    create = WatchCreateRequest(key=b"key-01000", start_revision=600)
+    for response in stream(iter([WatchRequest(create_request=create)]), timeout=10):
+        assert not response.events, "the event is on the damaged page"
+
+
+@pytest.mark.parametrize("meet", [put_over, compare_value, half_a_transaction, compact, watch])
+def test_where_damage_is_met_by_an_entry_or_in_the_background_the_member_ends_and_loses_nothing(
+    meet: Callable[[Crashable], None], placed: Crashable, seed: Seed
+) -> None:
+    """Going on without the entry would make this member differ from others."""
+    path = database_of(placed)
+    placed.start()
+    placed.put(b"acknowledged", b"1")
+    at = path.read_bytes().index(b"01000 01000")
+    flip(path, at)
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        meet(placed)
+    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    ending = placed.ending(began, 10)
+    named = f"{path}: page {at // PAGE} at offset {at // PAGE * PAGE}: "
+    assert ending.code == 1
+    assert named in ending.fatal
+    placed.refuses(named)
+    flip(path, at)
+    placed.start()
+    found = keys_of(placed)
+    assert found.pop(b"acknowledged") == b"1"
+    assert found.pop(b"half", b"half") == b"half"
+    assert found.pop(b"a", b"b") == b"b"
+    assert found == {**seed.late_keys, b"key-01000": found[b"key-01000"]}
 
 
 @pytest.mark.parametrize("number", [0, 1])

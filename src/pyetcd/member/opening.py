@@ -24,7 +24,7 @@ from pyetcd._native import Appender
 from pyetcd.cluster.bootstrap import NewCluster, metadata, new_cluster, read_metadata
 from pyetcd.cluster.datadir import DataDir, Found, check_database, prepare
 from pyetcd.cluster.members import to_json
-from pyetcd.cluster.membership import Membership
+from pyetcd.cluster.membership import BadMembership, Membership
 from pyetcd.cluster.versions import UnknownStorage, Version, check_storage_version
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.position import Position
@@ -90,7 +90,7 @@ def open_member(
     segment_bytes: int = SEGMENT_BYTES,
 ) -> Opened:
     """Open or make the member in `config.data_dir`. CannotOpen, or the errors of its parts: DataDirError,
-    WalError, DatabaseCorrupt, BadMembership, NewerCluster, OSError."""
+    WalError, DatabaseError, NewerCluster, OSError."""
     place = DataDir(config.data_dir, config.wal_dir)
     found = prepare(files, place)
     opening = _Opening(config, files, executor, appender, chance, place, segment_bytes)
@@ -193,7 +193,10 @@ class _Opening:
             if check_database(self.files, self.place, found, replay.marker.index, position.index) is not None:
                 why = f"a snapshot was received and not yet put in the place of {self.place.database}"
                 raise CannotOpen(why)
-            cluster.load()
+            try:
+                cluster.load()
+            except BadMembership as error:
+                raise CannotOpen(f"{self.place.database}: {error}") from None
             self._check_owner(cluster, replay, position.index)
             if replay.hard_state is None:
                 if position.index:

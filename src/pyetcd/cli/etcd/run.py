@@ -9,13 +9,14 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from google.protobuf.message import DecodeError
+
 from pyetcd import logs
 from pyetcd._native import Appender, Wake
 from pyetcd.api.listeners import BadCertificate
 from pyetcd.api.server import ClientServer
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
-from pyetcd.cluster.membership import BadMembership
 from pyetcd.cluster.versions import NewerCluster
 from pyetcd.lease.lease import BadLease
 from pyetcd.member.config import ServerConfig
@@ -38,8 +39,6 @@ REFUSALS = (
     BadCertificate,
     CannotOpen,
     BadCluster,
-    BadLease,
-    BadMembership,
     DataDirError,
     DatabaseError,
     NewerCluster,
@@ -51,9 +50,9 @@ REFUSALS = (
 async def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, or until the disk fails. Returns the exit code, or minus the signal."""
     files = OsFiles()
-    log_start(config, member_initialized=exists(files, config.effective_wal_dir))
     with ThreadPoolExecutor(4, "etcd-io") as executor:
         try:
+            log_start(config, member_initialized=exists(files, config.effective_wal_dir))
             return await _serve(config, files, executor)
         except REFUSALS as error:
             _log.fatal(SETUP_FAILED, {"error": str(error)})
@@ -93,7 +92,10 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     appender = Appender(wake)
     chance = random.Random()
     opened = open_member(config, files, executor, appender, chance)
-    member = Member(config, opened, loop, int(time.time() * 1000), failed)
+    try:
+        member = Member(config, opened, loop, int(time.time() * 1000), failed)
+    except (BadLease, DecodeError, ValueError) as error:
+        raise CannotOpen(f"{opened.backend.path}: what it holds cannot be read: {error}") from None
     registry = Registry()
     server = ClientServer(member, wake, registry, MemberMetrics(registry), loop, chance)
     server.listen(files)

@@ -130,6 +130,7 @@ class Wal:
         """
         if seg.exists(files, directory):
             raise FileExistsError(f"wal: {directory} holds a log already")
+        seg.check_leftovers(files, directory)
         tmp = directory + ".tmp"
         seg.remove_leftovers(files, tmp)
         files.mkdir(tmp)

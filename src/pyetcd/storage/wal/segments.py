@@ -121,17 +121,26 @@ def locker(files: Files) -> Callable[[Segment], int]:
     return descriptor
 
 
-def remove_leftovers(files: Files, directory: str) -> None:
-    """Remove what a creation that did not finish left in a directory, and the directory. Anything else
-    there stays, and is a WalError.
+def check_leftovers(files: Files, directory: str) -> None:
+    """WalError unless a directory without a log is missing, or has nothing in it but what a creation that did
+    not finish left there.
     """
     if not files.exists(directory):
         return
     if not files.is_dir(directory):
         raise WalError(f"wal: {directory} is not a directory")
-    inside_tmp = directory.endswith(".tmp")
     for name in files.listdir(directory):
-        if not inside_tmp and not name.endswith(".tmp"):
+        if not directory.endswith(".tmp") and not name.endswith(".tmp"):
             raise WalError(f"wal: {directory} holds no log, but {name}: not overwritten")
+
+
+def remove_leftovers(files: Files, directory: str) -> None:
+    """Remove what a creation that did not finish left in a directory, and the directory. WalError, with
+    nothing removed, where there is anything else.
+    """
+    check_leftovers(files, directory)
+    if not files.exists(directory):
+        return
+    for name in files.listdir(directory):
         files.unlink(f"{directory}/{name}")
     files.rmdir(directory)
