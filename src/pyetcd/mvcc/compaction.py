@@ -14,7 +14,7 @@ corruption check unless the compaction before was interrupted.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
@@ -44,14 +44,27 @@ class CompactionConfig:
     sleep_seconds: float = SLEEP_SECONDS
 
 
+@dataclass(slots=True)
+class CompactionTimes:
+    """What compactions did, for the metrics, which take the lists' items away. Seconds.
+
+    `pauses`: how long a batch held up the loop; `index_pauses`: what each compaction did to the index alone;
+    `totals`: of whole compactions. `ended_at`: loop time when the last one ended, None before the first.
+    """
+
+    keys_removed: int = 0
+    pauses: list[float] = field(default_factory=list)
+    index_pauses: list[float] = field(default_factory=list)
+    totals: list[float] = field(default_factory=list)
+    ended_at: float | None = None
+
+
 class Compactor:
     """Compactions of one store, in the order they were asked for."""
 
     def __init__(self, reader: Reader, config: CompactionConfig) -> None:
         self.hashes = Hashes()
-        self.keys_removed = 0
-        self.pause_seconds: list[float] = []  # of batches, for the metrics; bounded
-        self.total_seconds: list[float] = []
+        self.times = CompactionTimes()
         self._reader = reader
         self._config = config
         self._last: asyncio.Task[None] | None = None
@@ -97,19 +110,23 @@ class Compactor:
         await _slices(reader.deletions.settle_upto(revision))
         while reader.pins.below(revision):
             await asyncio.sleep(self._config.sleep_seconds)
+        index_began = loop.time()
         reader.index.membership.forget(bound_of(revision))
         reader.forget_counts()
-        removed_before = self.keys_removed
+        times = self.times
+        _note(times.index_pauses, loop.time() - index_began)
+        removed_before = times.keys_removed
         result = await self._pass(previous, revision)
-        took = loop.time() - began
-        _note(self.total_seconds, took)
+        times.ended_at = loop.time()
+        took = times.ended_at - began
+        _note(times.totals, took)
         size, in_use = reader.backend.size_bytes, reader.backend.size_in_use_bytes
         _log.info(
             "finished scheduled compaction",
             {
                 "compact-revision": revision,
                 "took": timedelta(seconds=took),
-                "number-of-keys-compacted": self.keys_removed - removed_before,
+                "number-of-keys-compacted": times.keys_removed - removed_before,
                 "hash": result.hash,
                 "current-db-size-bytes": size,
                 "current-db-size": decimal_size(size),
@@ -132,6 +149,7 @@ class Compactor:
         hasher = Hasher(reader, previous, revision, everything)
         at, end = bucket_key(0), bucket_key(revision_of(revision + 1))
         left_in_batch = self._config.batch_limit
+        paused = 0.0
         while True:
             began = loop.time()
             limit = min(SLICE_RECORDS, left_in_batch)
@@ -140,9 +158,10 @@ class Compactor:
             for bucket, record in rows:
                 if not reader.index.compact_key(key_of(record), parse_bucket_key(bucket), revision):
                     backend.delete(schema.KEY, bucket)
-                    self.keys_removed += 1
-            _note(self.pause_seconds, loop.time() - began)
+                    self.times.keys_removed += 1
+            paused += loop.time() - began
             if len(rows) < limit:
+                _note(self.times.pauses, paused)
                 backend.put(schema.META, schema.FINISHED_COMPACT, bucket_key(revision_of(revision)))
                 return hasher.result()
             at = rows[-1][0] + b"\0"
@@ -150,6 +169,8 @@ class Compactor:
             if left_in_batch:
                 await asyncio.sleep(0)
             else:
+                _note(self.times.pauses, paused)
+                paused = 0.0
                 left_in_batch = self._config.batch_limit
                 await asyncio.sleep(self._config.sleep_seconds)
                 if backend.full:

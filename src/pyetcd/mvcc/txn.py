@@ -39,10 +39,11 @@ AT_ONCE_SLICES = 4
 class Path:
     """The branch a transaction takes: its operations in order, a transaction within it as its own path."""
 
-    __slots__ = ("operations", "succeeded")
+    __slots__ = ("compared", "operations", "succeeded")
 
-    def __init__(self, succeeded: bool) -> None:
+    def __init__(self, succeeded: bool, compared: int) -> None:
         self.succeeded = succeeded
+        self.compared = compared  # conditions looked at, those of inner transactions too
         self.operations: list[RangeRequest | PutRequest | DeleteRangeRequest | Path] = []
 
 
@@ -58,23 +59,43 @@ class Transactions:
         self._reader = reader
         self._ranges = ranges
         self._leases = leases
-        self.transactions = 0  # those of more than one operation, as etcd counts them
+        # As etcd counts: a look at a condition or a previous value is a range, and whatever did more than one
+        # operation a transaction. The conditions of one that writes are a transaction by themselves.
+        self.transactions = 0
         self.range_operations = 0
         self._header_revision = 0
         self._header_bytes = b""
 
-    def write(self, request: TxnRequest) -> Applied:
-        """Apply a transaction. Raises EtcdError with nothing changed."""
-        steps = self._write_steps(request)
+    def write(self, request: TxnRequest, answered: bool = True) -> Applied:
+        """Apply a transaction. Raises EtcdError with nothing changed. Where nobody is `answered`, nothing is
+        read for the answer.
+        """
+        steps = self._write_steps(request, answered)
         applied = _at_once(steps)
         return Unfinished(steps) if applied is None else applied
 
-    def _write_steps(self, request: TxnRequest) -> Generator[None, None, Answer | Job[Answer]]:
+    def _write_steps(
+        self, request: TxnRequest, answered: bool
+    ) -> Generator[None, None, Answer | Job[Answer]]:
         path = yield from self._path(request, self._writer.bound)
-        self._check(path, [])
-        pieces = self._execute(path, None)
+        before = self._operations()
+        self.range_operations += path.compared
+        try:
+            self._check(path, [])
+        finally:
+            self._count_transaction(before)
+        before = self._operations()
+        pieces = self._execute(path, None, answered)
+        self._count_transaction(before)
         self._writer.end()
         return answer_of(self._writer.revision, pieces)
+
+    def _operations(self) -> int:
+        return self.range_operations + self._writer.puts + self._writer.deletes
+
+    def _count_transaction(self, operations_before: int) -> None:
+        if self._operations() - operations_before > 1:
+            self.transactions += 1
 
     def read(self, request: TxnRequest) -> Work:
         """Answer a read-only transaction, all of it at the current revision."""
@@ -87,8 +108,14 @@ class Transactions:
         self._reader.pins.add(revision)
         try:
             path = yield from self._path(request, bound_of(revision))
-            self._check(path, [])
-            work = answer_of(revision, self._execute(path, revision))
+            before = self._operations()
+            self.range_operations += path.compared
+            try:
+                self._check(path, [])
+                pieces = self._execute(path, revision)
+            finally:
+                self._count_transaction(before)
+            work = answer_of(revision, pieces)
             return work if isinstance(work, Answer) else (yield from work)
         finally:
             self._reader.pins.remove(revision)
@@ -97,14 +124,16 @@ class Transactions:
 
     def _path(self, request: TxnRequest, bound: int) -> Job[Path]:
         succeeded = True
+        compared = 0
         for compare in request.compare:
+            compared += 1
             if compare.range_end:
                 succeeded = yield from self._range_holds(compare, bound)
             else:
                 succeeded = self._holds(compare, bound)
             if not succeeded:
                 break
-        path = Path(succeeded)
+        path = Path(succeeded, compared)
         for operation in request.success if succeeded else request.failure:
             kind = operation.WhichOneof("request")
             if kind == "request_put":
@@ -114,7 +143,9 @@ class Transactions:
             elif kind == "request_delete_range":
                 path.operations.append(operation.request_delete_range)
             elif kind == "request_txn":
-                path.operations.append((yield from self._path(operation.request_txn, bound)))
+                inner = yield from self._path(operation.request_txn, bound)
+                path.compared += inner.compared
+                path.operations.append(inner)
             else:
                 raise errors.KEY_NOT_FOUND
         return path
@@ -165,6 +196,8 @@ class Transactions:
         """LEASE_NOT_FOUND, or KEY_NOT_FOUND for a put that takes over from a key that is not there."""
         if request.lease and not self._leases.exists(request.lease):
             raise errors.LEASE_NOT_FOUND
+        if request.prev_kv or request.ignore_value or request.ignore_lease:
+            self.range_operations += 1
         if request.ignore_value or request.ignore_lease:
             record = self._reader.record_at(request.key, self._writer.bound)
             if record is None:
@@ -176,21 +209,19 @@ class Transactions:
 
     # Execute
 
-    def _execute(self, path: Path, read_at: int | None) -> Pieces:
+    def _execute(self, path: Path, read_at: int | None, answered: bool = True) -> Pieces:
         """`read_at`: the revision of a read-only transaction; None for one that may write."""
         pieces = Pieces(path.succeeded)
-        if len(path.operations) > 1:
-            self.transactions += 1
         for operation in path.operations:
             body: Parts | Job[Parts] | Pieces
             if isinstance(operation, PutRequest):
-                tag, body = PUT_TAG, self.put_body(operation)
+                tag, body = PUT_TAG, self._put_body(operation)
             elif isinstance(operation, RangeRequest):
-                tag, body = RANGE_TAG, self._range_body(operation, read_at)
+                tag, body = RANGE_TAG, self._range_body(operation, read_at) if answered else []
             elif isinstance(operation, DeleteRangeRequest):
                 tag, body = DELETE_TAG, self.delete_body(operation)
             else:
-                pieces.pieces.append((TXN_TAG, EMPTY_HEADER, self._execute(operation, read_at)))
+                pieces.pieces.append((TXN_TAG, EMPTY_HEADER, self._execute(operation, read_at, answered)))
                 continue
             header = self._header(self._writer.seen_revision if read_at is None else read_at)
             pieces.pieces.append((tag, header, body))
@@ -213,13 +244,26 @@ class Transactions:
         revision = resolve(request.revision, seen, self._reader.compact_revision)
         return self._ranges.body(request, bound if revision == seen else bound_of(revision))
 
-    def put_body(self, request: PutRequest) -> Parts:
+    def put(self, request: PutRequest) -> Parts:
+        """Check and write a put with flags, which is a transaction to etcd's count; the fields of the
+        PutResponse behind its header. Raises LEASE_NOT_FOUND or KEY_NOT_FOUND with nothing changed.
+        """
+        self.check_put(request)
+        self.transactions += 1
+        return self._put_over(request)
+
+    def _put_body(self, request: PutRequest) -> Parts:
         """Write a checked put; the fields of the PutResponse behind its header."""
+        if not (request.prev_kv or request.ignore_value or request.ignore_lease):
+            self._writer.put(request.key, request.value, request.lease)
+            return []
+        self.range_operations += 1
+        return self._put_over(request)
+
+    def _put_over(self, request: PutRequest) -> Parts:
+        """`_put_body` where it depends on what is there."""
         writer = self._writer
         value, lease = request.value, request.lease
-        if not (request.prev_kv or request.ignore_value or request.ignore_lease):
-            writer.put(request.key, value, lease)
-            return []
         parts: Parts = []
         record = self._reader.record_at(request.key, writer.bound)
         if record is not None:
@@ -237,6 +281,8 @@ class Transactions:
         writer = self._writer
         before = writer.bound
         key = request.key
+        if request.prev_kv:
+            self.range_operations += 1
         if not request.range_end:
             record = self._reader.record_at(key, before) if request.prev_kv else None
             if not writer.delete(key):
