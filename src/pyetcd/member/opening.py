@@ -79,6 +79,11 @@ class Opened:
     snapshots: Snapshots
     executor: Executor
 
+    def discard(self) -> None:
+        """Close everything as it is: the start is refused after all."""
+        self.backend.discard()
+        self.wal.close()
+
 
 def open_member(
     config: ServerConfig,

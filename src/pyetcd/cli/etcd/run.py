@@ -94,11 +94,15 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     opened = open_member(config, files, executor, appender, chance)
     try:
         member = Member(config, opened, loop, int(time.time() * 1000), failed)
+        registry = Registry()
+        server = ClientServer(member, wake, registry, MemberMetrics(registry), loop, chance)
+        server.listen(files)
     except (BadLease, DecodeError, ValueError) as error:
+        opened.discard()
         raise CannotOpen(f"{opened.backend.path}: what it holds cannot be read: {error}") from None
-    registry = Registry()
-    server = ClientServer(member, wake, registry, MemberMetrics(registry), loop, chance)
-    server.listen(files)
+    except Exception:
+        opened.discard()
+        raise
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, -number)
     published = asyncio.Event()
