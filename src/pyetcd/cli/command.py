@@ -37,7 +37,8 @@ class HelpWanted(Exception):
 
 
 class Flag:
-    """One flag. `kind`: `string`, `bool`, `int`, `duration` (nanoseconds), `strings` (a list with commas)."""
+    """One flag. `kind`: `string`, `bool`, `int`, `uint` (64 bits each), `duration` (nanoseconds), `strings`
+    (a list with commas)."""
 
     __slots__ = ("changed", "default", "hidden", "kind", "name", "shorthand", "usage", "value")
 
@@ -65,6 +66,8 @@ class Flag:
             self.value = gotext.parse_bool(text)
         elif self.kind == "int":
             self.value = gotext.parse_int(text)
+        elif self.kind == "uint":
+            self.value = gotext.parse_uint(text)
         elif self.kind == "duration":
             self.value = gotext.parse_duration_ns(text)
         elif self.kind == "strings":
@@ -106,7 +109,7 @@ def _plain_item(line: str, at: int) -> tuple[str, int]:
     item = line[at:end]
     if '"' in item:
         column = at + item.index('"') + 1
-        raise gotext.GoValueError(f'parse error on line 1, column {column}: bare " in non-quoted field')
+        raise gotext.GoValueError(f'parse error on line 1, column {column}: bare " in non-quoted-field')
     return item, end
 
 
@@ -131,6 +134,7 @@ class Command:
     """A command and what belongs to it. Without `run` it only groups its subcommands.
 
     `use` begins with the name. `flags` are its own; `persistent` ones hold for its subcommands too.
+    Suggestions keep the order of `commands`, help sorts them.
     """
 
     def __init__(
@@ -156,7 +160,7 @@ class Command:
         self.groups = groups
         self.flags = list(flags)
         self.persistent = list(persistent)
-        self.commands = sorted(commands, key=lambda command: command.name)
+        self.commands = list(commands)
         self.parent: Command | None = None
         for command in self.commands:
             command.parent = self
@@ -323,29 +327,29 @@ def _long_flag(flags: dict[str, Flag], word: str, rest: list[str]) -> None:
 
 
 def _short_flags(flags: dict[str, Flag], word: str, rest: list[str]) -> None:
-    """`-w json`, `-wjson`, `-w=json`, and several switches in one word."""
-    letters = word[1:]
+    """`-w json`, `-wjson`, `-w=json`, and several switches in one word. Go looks at bytes, not at letters."""
+    letters = word[1:].encode("utf-8", "surrogateescape")
     while letters:
-        letter, letters = letters[0], letters[1:]
+        seen, letter, letters = letters, chr(letters[0]), letters[1:]
         flag = flags.get(letter)
         if flag is None:
-            raise FlagError(f"unknown shorthand flag: {_letter(letter)} in {word}")
-        if letters[:1] == "=" and len(letters) > 1:
-            _set(flag, letters[1:])
+            raise FlagError(f"unknown shorthand flag: {gotext.quote_rune(letter)} in -{_text(seen)}")
+        if letters[:1] == b"=" and len(letters) > 1:
+            _set(flag, _text(letters[1:]))
             return
         if flag.kind == "bool":
             _set(flag, "true")
         elif letters:
-            _set(flag, letters)
+            _set(flag, _text(letters))
             return
         elif rest:
             _set(flag, rest.pop(0))
         else:
-            raise FlagError(f"flag needs an argument: {_letter(letter)} in {word}")
+            raise FlagError(f"flag needs an argument: {gotext.quote_rune(letter)} in -{_text(seen)}")
 
 
-def _letter(letter: str) -> str:
-    return f"'{gotext.quote(letter)[1:-1]}'"
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _set(flag: Flag, text: str) -> None:

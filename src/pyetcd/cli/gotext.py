@@ -178,6 +178,13 @@ def quote(text: str | bytes) -> str:
     return '"' + "".join(map(_quoted, text)) + '"'
 
 
+def quote_rune(rune: str) -> str:
+    """Go's `%q` of a single rune."""
+    if rune == '"':
+        return "'\"'"
+    return f"'{_quoted(rune)}'" if rune != "'" else "'\\''"
+
+
 def _quoted(rune: str) -> str:
     escape = _ESCAPES.get(rune)
     if escape is not None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pyetcd.cli.command import Command, Flag
 
 NAME_WIDTH_MIN = 11
-_KIND_NAMES = {"string": "string", "bool": "", "int": "int", "duration": "duration", "strings": "strings"}
+_KIND_NAMES = {
+    "string": "string",
+    "bool": "",
+    "int": "int",
+    "uint": "uint",
+    "duration": "duration",
+    "strings": "strings",
+}
 
 
 def help_text(command: Command, footer: str = "") -> str:
@@ -42,12 +49,11 @@ def _visible(flags: list[Flag]) -> list[Flag]:
 def _subcommands(command: Command) -> list[str]:
     width = max(NAME_WIDTH_MIN, max(len(sub.name) for sub in command.commands))
     groups = command.groups or (("", "Available Commands:"),)
+    ordered = sorted(command.commands, key=lambda sub: sub.name)
     lines: list[str] = []
     for group, title in groups:
         lines.append(f"\n\n{title}")
-        lines += [
-            f"\n  {sub.name.ljust(width)} {sub.short}" for sub in command.commands if sub.group == group
-        ]
+        lines += [f"\n  {sub.name.ljust(width)} {sub.short}" for sub in ordered if sub.group == group]
     return lines
 
 

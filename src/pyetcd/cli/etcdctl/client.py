@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 API_VERSION = "3.7"
 RETRIES_MAX = 100
+LONGEST_DIAL_SECONDS = 20.0
 RETRY_SECONDS = 0.025  # after each round over a quorum of the endpoints
 REDIAL_SECONDS = (0.05, 1.0)  # the first pause after no endpoint could be reached, and the longest
 LOGGER = "etcd-client"
@@ -38,6 +39,12 @@ STALE_TOKEN = ("etcdserver: invalid auth token", "etcdserver: revision of auth s
 USER_EMPTY = "etcdserver: user name is empty"
 LEARNER = "etcdserver: rpc not supported for learner"
 NOT_CONNECTED = "connection error: "  # how the wire begins when a call has never left
+FIRST_ROUND_SECONDS = 0.5  # for one of several endpoints to accept, before the next is tried
+HANDSHAKE = {  # what the wire says of TLS, and what Go would
+    "tls: tls handshake eof": "EOF",
+    "tls: invalid peer certificate: UnknownIssuer": "tls: failed to verify certificate: x509: certificate"
+    " signed by unknown authority",
+}
 
 
 class CallError(Exception):
@@ -49,10 +56,14 @@ class CallError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        from pyetcd.proto import errors
-
         if self.message.startswith("etcdserver: ") or self.message == "context deadline exceeded":
             return self.message
+        return self.as_grpc()
+
+    def as_grpc(self) -> str:
+        """With its code, as gRPC's own text has it."""
+        from pyetcd.proto import errors
+
         name = errors.CODE_NAMES[self.code] if self.code < len(errors.CODE_NAMES) else f"Code({self.code})"
         return f"rpc error: code = {name} desc = {self.message}"
 
@@ -88,6 +99,9 @@ class Client:
             raise Exit(BAD_CONNECTION, "etcdclient: no available endpoints")
         self._channels: list[Channel | None] = [None] * len(self._targets)
         self._current = 0
+        self._dial_seconds = settings.dial_timeout if settings.dial_timeout > 0 else LONGEST_DIAL_SECONDS
+        several = len(self._targets) > 1
+        self._patience = min(self._dial_seconds, FIRST_ROUND_SECONDS) if several else 0.0
         self._token = settings.token
         if settings.username and settings.password:
             try:
@@ -104,16 +118,10 @@ class Client:
         self, path: str, request: lite.Message, answer_type: str, deadline: Deadline, *, reads: bool
     ) -> lite.Message:
         """One call to the method at `path`. CallError when it fails for good."""
-        payload = request.encode()
-        self._check_size(len(payload), self.settings.send_bytes_max, "trying to send message larger than max")
-        answer = self._call(path, payload, deadline, reads)
-        if self.settings.recv_bytes_max:
-            limit = self.settings.recv_bytes_max
-            self._check_size(len(answer), limit, "grpc: received message larger than max")
-        return lite.decode(answer_type, answer)
+        return lite.decode(answer_type, self._call(path, request.encode(), deadline, reads))
 
     def stream(self, path: str, deadline: Deadline, *, has_leader: bool = False) -> ClientStream:
-        """Open a stream at an endpoint that can be reached just now; failures come out of its `recv`."""
+        """Open a stream at the present endpoint. CallError here, or RpcError from its `recv`."""
         metadata = self._metadata()
         if has_leader:
             metadata.append(("hasleader", "true"))
@@ -123,10 +131,17 @@ class Client:
         """Turn to the next endpoint, after the present one failed."""
         self._current = (self._current + 1) % len(self._targets)
 
-    @staticmethod
-    def _check_size(size: int, limit: int, words: str) -> None:
-        if size > limit:
-            raise CallError(RESOURCE_EXHAUSTED, f"{words} ({size} vs. {limit})")
+    def _once(self, path: str, payload: bytes, deadline: Deadline) -> bytes:
+        """One attempt at the present endpoint. CallError when it fails."""
+        _check_size(len(payload), self.settings.send_bytes_max, "trying to send message larger than max")
+        try:
+            answer = self._channel().unary(path, payload, self._metadata(), deadline.left())
+        except RpcError as error:
+            raise CallError(error.code, _in_gos_words(error.message)) from None
+        if self.settings.recv_bytes_max > 0:
+            limit = self.settings.recv_bytes_max
+            _check_size(len(answer), limit, "grpc: received message larger than max")
+        return answer
 
     def _call(self, path: str, payload: bytes, deadline: Deadline, reads: bool) -> bytes:
         attempt = unreachable = 0
@@ -134,13 +149,14 @@ class Client:
         pause, longest_pause = REDIAL_SECONDS
         while True:
             try:
-                return self._channel().unary(path, payload, self._metadata(), deadline.left())
-            except RpcError as error:
-                failure = CallError(error.code, error.message)
+                return self._once(path, payload, deadline)
+            except CallError as error:
+                failure = error
             if failure.code == UNAVAILABLE and failure.message.startswith(NOT_CONNECTED):
                 self.next_endpoint()
                 unreachable += 1
                 if unreachable % len(self._targets) == 0:
+                    self._be_patient()
                     deadline.sleep(pause)
                     pause = min(pause * 1.6, longest_pause)
                 if not deadline.passed():
@@ -190,12 +206,22 @@ class Client:
         return metadata
 
     def _channel(self) -> Channel:
+        """The present endpoint's. CallError when what stands for it is no address."""
         channel = self._channels[self._current]
         if channel is None:
             channel = self._channels[self._current] = self._dial(self._targets[self._current])
         return channel
 
+    def _be_patient(self) -> None:
+        """No endpoint accepted at once: from now on each has the time that the settings give it."""
+        if self._patience:
+            self._patience = 0.0
+            self._channels = [None] * len(self._targets)
+
     def _dial(self, target: Target) -> Channel:
+        if target.problem:
+            desc = f"transport: Error while dialing: {target.problem}"
+            raise CallError(UNAVAILABLE, f'{NOT_CONNECTED}desc = "{desc}"')
         tls = self.settings.tls
         speaks_tls = target.tls == TLS_ALWAYS or (tls is not None and target.tls != TLS_NEVER)
         try:
@@ -208,28 +234,32 @@ class Client:
                 key=tls.key if tls else None,
                 server_name=target.server_name,
                 insecure_skip_verify=tls.skip_verify if tls else False,
-                connect_timeout=self.settings.dial_timeout or 20.0,
+                connect_timeout=self._patience or self._dial_seconds,
             )
         except ValueError as error:
             raise Exit(BAD_ARGS, str(error)) from None
 
     def _note(self, path: str, attempt: int, failure: CallError) -> None:
-        target = self._targets[self._current]
         notes.warn(
             "retrying of unary invoker failed",
             {
-                "target": f"etcd-endpoints://{target.endpoint}",
+                # etcd tells its clients apart by an address in memory.
+                "target": f"etcd-endpoints://0x{id(self):x}/{self._targets[0].name}",
                 "method": path,
                 "attempt": attempt,
-                "error": str(failure)
-                if str(failure).startswith("rpc error")
-                else f"rpc error: code = {_code_name(failure.code)} desc = {failure.message}",
+                "error": failure.as_grpc(),
             },
-            self._logger,
+            caller="v3/retry_interceptor.go:68",
+            logger=self._logger,
         )
 
 
-def _code_name(code: int) -> str:
-    from pyetcd.proto import errors
+def _check_size(size: int, limit: int, words: str) -> None:
+    if size > limit:
+        raise CallError(RESOURCE_EXHAUSTED, f"{words} ({size} vs. {limit})")
 
-    return errors.CODE_NAMES[code] if code < len(errors.CODE_NAMES) else f"Code({code})"
+
+def _in_gos_words(message: str) -> str:
+    for ours, theirs in HANDSHAKE.items():
+        message = message.replace(ours, theirs)
+    return message

@@ -27,9 +27,11 @@ ONE_OF_PREFIX_AND_FROM_KEY = "`--prefix` and `--from-key` cannot be set at the s
 ONE_ARGUMENT = "too many arguments, only accept one argument when `--prefix` or `--from-key` is set"
 
 
-def serializable(consistency: str) -> bool:
+def serializable(consistency: str, shown: str | None = None) -> bool:
+    """Whether a `--consistency` means so. Exit names `shown` where it differs from the value."""
     if consistency not in ("l", "s"):
-        raise Exit(BAD_FEATURE, f"unknown consistency flag {gotext.quote(consistency)}")
+        name = gotext.quote(consistency if shown is None else shown)
+        raise Exit(BAD_FEATURE, f"unknown consistency flag {name}")
     return consistency == "s"
 
 

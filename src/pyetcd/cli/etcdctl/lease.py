@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyetcd.cli.command import Invocation
 
 KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
-FIRST_ANSWER_SECONDS = 5.0  # how long the lease is believed in before the server has told its TTL
+FIRST_ANSWER_SECONDS = 5.0  # how long a lease is believed in before its TTL is known, without a dial timeout
 RETRY_SECONDS = 0.5
 NO_SUCH_LEASE = "etcdserver: requested lease not found"
 
@@ -114,10 +114,9 @@ def _renewal(stream: ClientStream, lease: int, timeout: float | None) -> Message
 
 def _keep_alive_once(session: Session, lease: int) -> Message:
     while True:
-        stream = session.client.stream(KEEP_ALIVE, Deadline())
         try:
-            answer = _renewal(stream, lease, None)
-        except RpcError as error:
+            answer = _renewal(session.client.stream(KEEP_ALIVE, Deadline()), lease, None)
+        except (RpcError, CallError) as error:
             if error.code not in (UNAVAILABLE, INTERNAL):
                 raise Exit(BAD_CONNECTION, str(CallError(error.code, error.message))) from None
             session.client.next_endpoint()
@@ -139,19 +138,21 @@ class _Keeper:
     def __init__(self, session: Session, lease: int) -> None:
         self._session = session
         self._lease = lease
-        self._alive = Deadline(FIRST_ANSWER_SECONDS)
+        dial = session.settings.dial_timeout
+        self._alive = Deadline(dial + 1.0 if dial > 0 else FIRST_ANSWER_SECONDS)
 
     def run(self) -> None:
         """Returns when the lease has expired, was revoked or cannot be renewed any more."""
         while not self._alive.passed():
-            stream = self._session.client.stream(KEEP_ALIVE, Deadline())
             try:
-                if not self._renew_on(stream):
-                    return
-            except (RpcError, TimeoutError):
+                stream = self._session.client.stream(KEEP_ALIVE, Deadline())
+                try:
+                    if not self._renew_on(stream):
+                        return
+                finally:
+                    stream.cancel()
+            except (RpcError, CallError, TimeoutError):
                 self._session.client.next_endpoint()
-            finally:
-                stream.cancel()
             self._alive.sleep(RETRY_SECONDS)
 
     def _renew_on(self, stream: ClientStream) -> bool:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def list_members(call: Invocation) -> None:
-    local = serializable(call.text("consistency"))
+    # As in etcdctl, a bad value is answered with the default in its place.
+    local = serializable(call.text("consistency"), "l")
     session = Session(call)
     answer = session.call(
         "/etcdserverpb.Cluster/MemberList",
@@ -102,12 +103,9 @@ def _peer_urls(call: Invocation) -> list[str]:
 
 def _check_urls(urls: list[str]) -> None:
     """What clientv3 refuses to send. Exit with the reason."""
-    for url in map(str.strip, urls):
-        scheme, separator, rest = url.partition("://")
-        if not separator or scheme not in ("http", "https", "unix", "unixs"):
-            raise Exit(ERROR, f"URL scheme must be http, https, unix, or unixs: {url}")
-        host, slash, _ = rest.partition("/")
-        if scheme in ("http", "https") and not host.rpartition(":")[1]:
-            raise Exit(ERROR, f'URL address does not have the form "host:port": {url}')
-        if scheme in ("http", "https") and slash:
-            raise Exit(ERROR, f"URL must not contain a path: {url}")
+    from pyetcd.member.urls import UrlError, parse_urls
+
+    try:
+        parse_urls(urls)
+    except UrlError as error:
+        raise Exit(ERROR, str(error)) from None

@@ -14,6 +14,7 @@ import sys
 from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl import notes
 from pyetcd.cli.etcdctl.exits import BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, Exit
+from pyetcd.cli.etcdctl.output import emit, flush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Settings:
                 f"gRPC message recv limit ({self.recv_bytes_max} bytes) must be greater than send limit"
                 f" ({self.send_bytes_max} bytes)",
             )
-        self.send_bytes_max = self.send_bytes_max or DEFAULT_SEND_BYTES
+        if self.send_bytes_max <= 0:
+            self.send_bytes_max = DEFAULT_SEND_BYTES
 
 
 def endpoints_of(call: Invocation) -> list[str]:
@@ -103,10 +105,15 @@ def _apply_environment(call: Invocation) -> None:
                 "conflicting environment variable is shadowed by corresponding command-line flag"
                 " (either unset environment variable or disable flag))",
                 {"environment-variable": name},
+                caller="flags/flag.go:86",
             )
             raise Exit(ERROR)
         if name not in known:
-            notes.warn("unrecognized environment variable", {"environment-variable": f"{name}={value}"})
+            notes.warn(
+                "unrecognized environment variable",
+                {"environment-variable": f"{name}={value}"},
+                caller="flags/flag.go:94",
+            )
         elif value and name in inherited:
             try:
                 inherited[name].set(value)
@@ -142,9 +149,10 @@ def _ask_password() -> str:
         from getpass import getpass
 
         return getpass("Password: ")
-    print("Password: ", end="", flush=True)
-    line = sys.stdin.readline()
-    print()
+    emit("Password: ")
+    flush()
+    line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
+    emit("\n")
     return line.rstrip("\r\n")
 
 
@@ -154,7 +162,8 @@ def _tls(call: Invocation, cert: str, key: str, ca: str) -> Tls | None:
     skip_verify = call.on("insecure-skip-tls-verify")
     if not (cert or ca or skip_verify or not call.on("insecure-transport")):
         return None
-    return Tls(_read(ca), _read(cert), _read(key), skip_verify)
+    cert_text, key_text = _read(cert), _read(key)
+    return Tls(_read(ca), cert_text, key_text, skip_verify)
 
 
 def _read(name: str) -> bytes | None:
@@ -164,4 +173,5 @@ def _read(name: str) -> bytes | None:
         with open(name, "rb") as file:
             return file.read()
     except OSError as error:
-        raise Exit(BAD_ARGS, f"open {name}: {(error.strerror or str(error)).lower()}") from None
+        action = "read" if isinstance(error, IsADirectoryError) else "open"
+        raise Exit(BAD_ARGS, f"{action} {name}: {(error.strerror or str(error)).lower()}") from None

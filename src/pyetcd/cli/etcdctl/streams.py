@@ -28,10 +28,10 @@ def receive_all(
     client, deadline = session.client, session.deadline
     received = False
     while True:
-        stream = client.stream(path, deadline)
-        stream.send(payload)
-        stream.half_close()
         try:
+            stream = client.stream(path, deadline)
+            stream.send(payload)
+            stream.half_close()
             while True:
                 message = stream.recv()
                 if message is None:
@@ -40,6 +40,8 @@ def receive_all(
                 yield lite.decode(answer_type, message)
         except RpcError as error:
             failure = CallError(error.code, error.message)
+        except CallError as error:
+            failure = error
         if failure.code == DEADLINE_EXCEEDED and deadline.passed():
             raise Exit(ERROR, "context deadline exceeded")
         unreached = failure.code == UNAVAILABLE and failure.message.startswith(NOT_CONNECTED)

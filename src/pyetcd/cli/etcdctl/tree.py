@@ -80,19 +80,19 @@ def global_flags() -> list[Flag]:
 
 def root() -> Command:
     """The whole tree, fresh: flags keep what they are set to."""
-    commands = [
+    commands = [  # in the order in which they are suggested
         get_command(),
         put_command(),
         del_command(),
         txn_command(),
-        watch_command(),
         compaction_command(),
-        lease_command(),
         alarm_command(),
         defrag_command(),
         endpoint_command(),
-        member_command(),
+        watch_command(),
         Command("version", "Show etcdctl's version", later("about", "version"), group="utility"),
+        lease_command(),
+        member_command(),
         Command("options", "List the global flags", later("about", "options"), group="utility"),
         Command(
             "help [command]",

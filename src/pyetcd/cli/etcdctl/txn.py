@@ -99,12 +99,18 @@ def _parts(text: str) -> tuple[str, str, str, bool]:
     try:
         key, rest = _quoted(text)
         if rest[:1] == ")" and rest[1:2].isspace():
-            operator, _, rest = rest[1:].lstrip().partition(" ")
+            operator, rest = _word(rest[1:].lstrip())
             value, _ = _quoted(rest)
             return key, operator, value, True
     except gotext.GoValueError:
         pass
     return key, operator, value, False
+
+
+def _word(text: str) -> tuple[str, str]:
+    """What stands before the first space or tab, and the rest."""
+    end = next((at for at, letter in enumerate(text) if letter.isspace()), len(text))
+    return text[:end], text[end:]
 
 
 def _quoted(text: str) -> tuple[str, str]:

@@ -99,7 +99,7 @@ def _follow(session: Session, watcher: Watcher, program: list[str]) -> None:
 
 
 def _run(program: list[str], answer: WatchAnswer) -> None:
-    """Start the program once for each event, and wait for it."""
+    """Start the program once for each event, without an input, and wait for it."""
     import subprocess
 
     revision = answer.header.number("revision") if answer.header is not None else 0
@@ -112,18 +112,29 @@ def _run(program: list[str], answer: WatchAnswer) -> None:
             "ETCD_WATCH_KEY": gotext.quote(kv.data("key")),
             "ETCD_WATCH_VALUE": gotext.quote(kv.data("value")),
         }
+        environment = {**os.environ, **variables}
         try:
-            status = subprocess.run(program, env={**os.environ, **variables}, check=False).returncode
-        except FileNotFoundError:
-            reason = f"exec: {gotext.quote(program[0])}: executable file not found in $PATH"
+            status = subprocess.run(program, stdin=subprocess.DEVNULL, env=environment).returncode
         except OSError as error:
-            reason = f"fork/exec {program[0]}: {(error.strerror or '').lower()}"
+            if isinstance(error, FileNotFoundError) and "/" not in program[0]:
+                reason = f"exec: {gotext.quote(program[0])}: executable file not found in $PATH"
+            else:
+                reason = f"fork/exec {program[0]}: {(error.strerror or '').lower()}"
         else:
-            reason = f"exit status {status}" if status > 0 else f"signal: {-status}" if status else ""
+            reason = _how_it_ended(status)
         if reason:
             shown = "[" + " ".join(map(gotext.quote, program)) + "]"
             _complain(f"command {shown} error ({reason})")
             raise Exit(ERROR)
+
+
+def _how_it_ended(status: int) -> str:
+    """As Go says it; empty when all went well."""
+    if status >= 0:
+        return f"exit status {status}" if status else ""
+    from signal import strsignal
+
+    return f"signal: {(strsignal(-status) or str(-status)).lower()}"
 
 
 def _interactive(call: Invocation, keys: list[str]) -> None:
@@ -138,7 +149,11 @@ def _interactive(call: Invocation, keys: list[str]) -> None:
             wanted = _command_in(line, keys, watchers)
             if wanted is None:
                 continue
-            watcher = Watcher(session.client, wanted.request())
+            try:
+                watcher = Watcher(session.client, wanted.request())
+            except Exit as refused:
+                _complain(f"Invalid command {line} ({refused.message})")
+                continue
             watchers.append(watcher)
             arguments = (session, watcher, wanted.program)
             threads.append(Thread(target=_follow_in_background, args=arguments, daemon=True))

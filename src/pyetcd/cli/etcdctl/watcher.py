@@ -30,6 +30,7 @@ class Watcher:
         self._client = client
         self._request = request
         self._stream: ClientStream | None = None
+        self._closed = False
 
     def answers(self) -> Iterator[WatchAnswer]:
         """Everything the watcher is told; ends when it is canceled or a failure cannot be mended."""
@@ -40,6 +41,10 @@ class Watcher:
                 return
             except RpcError as error:
                 failure = CallError(error.code, error.message)
+            except CallError as error:
+                failure = error
+            if self._closed:
+                return
             if failure.code not in (UNAVAILABLE, INTERNAL) or failure.message == NO_LEADER:
                 yield _ended(str(failure))
                 return
@@ -49,6 +54,7 @@ class Watcher:
 
     def close(self) -> None:
         """End it, from another thread too; `answers` then ends without a word."""
+        self._closed = True
         if self._stream is not None:
             self._stream.cancel()
 
