@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pyetcd.mvcc import record
 from pyetcd.proto.kv_pb2 import KeyValue
 from pyetcd.proto.rpc_pb2 import RangeResponse
+from pyetcd.proto.splice import AscendingVarint
 
 POSITIVE = st.one_of(st.integers(1, 300), st.integers(1, 2**62))
 KEYS = st.one_of(st.binary(max_size=5), st.binary(min_size=126, max_size=130))
@@ -22,7 +23,7 @@ def test_a_first_record_is_the_message_of_a_new_key(key: bytes, main: int, value
     message = KeyValue(key=key, create_revision=main, mod_revision=main, version=1, value=value, lease=lease)
     if key:
         assert (
-            record.first_record(key, record.RevisionVarint()(main), value, lease)
+            record.first_record(key, AscendingVarint()(main), value, lease)
             == message.SerializeToString()
         )
 
@@ -39,7 +40,7 @@ def test_the_next_record_keeps_key_and_creation_and_counts_the_version(
     after = KeyValue(
         key=key, create_revision=created, mod_revision=main, version=version + 1, value=value, lease=lease
     )
-    varint = record.RevisionVarint()(main)
+    varint = AscendingVarint()(main)
     assert (
         record.next_record(before.SerializeToString(), key, varint, value, lease) == after.SerializeToString()
     )
@@ -73,7 +74,7 @@ def test_a_tombstone_holds_the_key_and_its_event_the_revision(key: bytes, main: 
 
 
 def test_revisions_in_any_order_have_their_varints() -> None:
-    varint = record.RevisionVarint()
+    varint = AscendingVarint()
     for main in (1, 127, 128, 16383, 16384, 16385, 2**21, 2**21 + 1, 2**40, 5, 2**62, 2**63 - 1, 16384):
         assert varint(main) == KeyValue(mod_revision=main).SerializeToString()[1:]
 

@@ -5,7 +5,7 @@ Costs are etcd's estimates (storage/quota.go's constants), so that a member refu
 
 from __future__ import annotations
 
-from pyetcd.proto.rpc_pb2 import PutRequest, RequestOp, TxnRequest
+from pyetcd.proto.rpc_pb2 import LeaseGrantRequest, PutRequest, RequestOp, TxnRequest
 
 DEFAULT_BYTES = 2 << 30
 LEASE_COST = 64
@@ -14,6 +14,10 @@ KEY_COST = 256
 
 def put_cost(request: PutRequest) -> int:
     return KEY_COST + len(request.key) + len(request.value)
+
+
+def lease_cost(request: LeaseGrantRequest) -> int:
+    return LEASE_COST
 
 
 def _operation_cost(operation: RequestOp) -> int:
@@ -28,6 +32,11 @@ def _operation_cost(operation: RequestOp) -> int:
 def txn_cost(request: TxnRequest) -> int:
     """The dearer of the two branches; 0 when nothing is written."""
     return max(sum(map(_operation_cost, request.success)), sum(map(_operation_cost, request.failure)))
+
+
+def dearest(max_request_bytes: int) -> int:
+    """No request costs more: its bytes, and `KEY_COST` for each put, which takes seven bytes at least."""
+    return max_request_bytes * (1 + KEY_COST // 7)
 
 
 def limit_bytes(configured: int) -> int | None:

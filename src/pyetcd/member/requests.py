@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto import errors
-from pyetcd.proto.splice import varint
+from pyetcd.proto.splice import AscendingVarint, varint
 
 Token = TypeVar("Token")
 Done = Callable[[Token, Answer | None, Exception | None], None]
@@ -43,37 +43,47 @@ class RequestIds:
     def __init__(self, member_id: int, unix_ms: int) -> None:
         self._prefix = (member_id & 0xFFFF) << 48
         self._suffix = (unix_ms & 0xFFFFFFFFFF) << 8
+        self._varint = AscendingVarint()
 
     def next(self) -> int:
         self._suffix = (self._suffix + 1) & 0xFFFFFFFFFFFF
         return self._prefix | self._suffix
 
+    def next_varint(self) -> bytes:
+        """`next`, encoded."""
+        return self._varint(self.next())
+
 
 class Waiter(Generic[Token]):
     """One request on its way through the log."""
 
-    __slots__ = ("data", "deadline", "done", "kind", "request", "token")
+    __slots__ = ("data", "done", "kind", "request", "since", "token")
 
     def __init__(
-        self, kind: int, request: Message, data: bytes, done: Done[Token], token: Token, deadline: float
+        self, kind: int, request: Message, data: bytes, done: Done[Token], token: Token, since: float
     ) -> None:
         self.kind = kind  # field number within InternalRaftRequest
         self.request = request
         self.data = data
         self.done = done
         self.token = token
-        self.deadline = deadline  # loop time, seconds
+        self.since = since  # loop time, seconds
 
 
 class Waiters:
-    """Who waits for which entry, by the bytes of the entry's header, in order of their deadlines."""
+    """Who waits for which entry, by the bytes of the entry's header, in the order they came.
+
+    `failed` counts those that were told that their entry will not come; `on_failed` is called for each.
+    """
 
     def __init__(self, ids: RequestIds, timeout_seconds: float) -> None:
         self._ids = ids
-        self.header_bytes = len(_HEADER_TAG) + 1 + len(_ID_TAG) + len(varint(ids.next()))
+        self.header_bytes = len(_HEADER_TAG) + 1 + len(_ID_TAG) + len(ids.next_varint())
         self._timeout_seconds = timeout_seconds
         self._by_header: dict[bytes, Waiter[Any]] = {}
         self.bytes = 0
+        self.failed = 0
+        self.on_failed: Callable[[Waiter[Any]], object] = lambda waiter: None
 
     def __len__(self) -> int:
         return len(self._by_header)
@@ -92,9 +102,9 @@ class Waiters:
         TOO_MANY_REQUESTS."""
         if len(self._by_header) >= MAX_WAITING or self.bytes > MAX_WAITING_BYTES:
             raise errors.TOO_MANY_REQUESTS
-        header = _ID_TAG + varint(self._ids.next())
+        header = _ID_TAG + self._ids.next_varint()
         data = b"".join((_HEADER_TAG, varint(len(header)), header, tag, varint(len(payload)), payload))
-        self._by_header[header] = Waiter(kind, request, data, done, token, now + self._timeout_seconds)
+        self._by_header[header] = Waiter(kind, request, data, done, token, now)
         self.bytes += len(data)
         return data
 
@@ -111,13 +121,16 @@ class Waiters:
         """The entry will not come: its proposal was refused."""
         waiter = self.take(data)
         if waiter is not None:
+            self.failed += 1
+            self.on_failed(waiter)
             waiter.done(waiter.token, None, error)
 
     def expire(self, now: float, error: Callable[[Waiter[Any]], Exception]) -> int:
-        """Fail those whose deadline has passed; returns how many."""
+        """Fail those that have waited too long; returns how many."""
         late: list[Waiter[Any]] = []
+        latest = now - self._timeout_seconds
         for waiter in self._by_header.values():
-            if waiter.deadline > now:
+            if waiter.since > latest:
                 break
             late.append(waiter)
         for waiter in late:

@@ -11,32 +11,9 @@ from __future__ import annotations
 
 from pyetcd.proto.splice import View, key_value, varint, view
 
-_LOW = [
-    bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(0x4000)
-]  # the two low bytes of a longer varint
-
 JOINED_BYTES = 256 << 10
 COUNT_ONE = b"\x20\x01"  # RangeResponse.count = 1
 MORE = b"\x18\x01"  # RangeResponse.more = true
-
-
-class RevisionVarint:
-    """The varint of revisions that ascend: the high part is kept, 0.15 us instead of 0.7."""
-
-    __slots__ = ("_high", "_tail")
-
-    def __init__(self) -> None:
-        self._high = -1
-        self._tail = b""
-
-    def __call__(self, main: int) -> bytes:
-        high = main >> 14
-        if not high:
-            return varint(main)
-        if high != self._high:
-            self._high = high
-            self._tail = varint(high)
-        return _LOW[main & 0x3FFF] + self._tail
 
 
 class Heads:
@@ -200,7 +177,6 @@ __all__ = [
     "MORE",
     "PREV_KV",
     "PREV_KVS",
-    "RevisionVarint",
     "View",
     "deleted_kv",
     "first_record",

@@ -16,9 +16,10 @@ from pyetcd.mvcc.deletion import Deletions
 from pyetcd.mvcc.index import KeyIndex
 from pyetcd.mvcc.key_list import Block
 from pyetcd.mvcc.reader import Reader
-from pyetcd.mvcc.record import RevisionVarint, deleted_kv, first_record, next_record, tombstone_record
+from pyetcd.mvcc.record import deleted_kv, first_record, next_record, tombstone_record
 from pyetcd.mvcc.revision import SHIFT, TOMBSTONE, bucket_key
 from pyetcd.mvcc.seams import Backend, LeaseBook
+from pyetcd.proto.splice import AscendingVarint
 
 AT_ONCE_KEYS = 384  # deletions done on the spot: about 2 ms
 
@@ -44,7 +45,7 @@ class Writer:
         self._sub = 0
         self._changes: list[Change] = []
         self._spans: list[Span] = []
-        self._varint = RevisionVarint()
+        self._varint = AscendingVarint()
         self._index = index
         self._reader = reader
         self._cache = reader.cache
