@@ -9,6 +9,17 @@ import pytest
 from servers import BENCH, GO, Etcd, build_go
 
 
+PROGRAMS = {"goetcd", "gobolt", "gowal", "goclient"}
+BUILD_SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses a Go program first waits for its build, and perhaps for the modules it is made of."""
+    for item in items:
+        if PROGRAMS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
+
 @pytest.fixture(scope="session")
 def goetcd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The executable of real etcd 3.7.1."""
@@ -25,6 +36,12 @@ def gobolt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gowal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """etcd's own packages, to read and write logs and snapshot files."""
     return build_go(GO, "./gowal", tmp_path_factory.mktemp("gowal") / "gowal")
+
+
+@pytest.fixture(scope="session")
+def goclient(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that does what Go programs do with etcd, by etcd's own client library."""
+    return build_go(GO, "./goclient", tmp_path_factory.mktemp("goclient") / "goclient")
 
 
 @pytest.fixture

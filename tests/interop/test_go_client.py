@@ -13,16 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from servers import GO, Etcd, build_go
+from servers import Etcd
 
 REPORT_SECONDS = 60
 STEPS = 20
-
-
-@pytest.fixture(scope="session")
-def goclient(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_go(GO, "./goclient", tmp_path_factory.mktemp("goclient") / "goclient")
 
 
 class Client:

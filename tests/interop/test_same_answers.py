@@ -15,7 +15,7 @@ import grpc
 import pytest
 from random_kv import Requests, ends_go
 from servers import Server
-from twins import PATHS, Pool, Twins
+from twins import CALL_SECONDS, PATHS, Pool, Twins, outcome_of
 
 from pyetcd.proto.rpc_pb2 import (
     CORRUPT,
@@ -139,6 +139,30 @@ def test_bytes_that_are_no_message_get_the_same_status(twins: Twins, path: str) 
     for payload in (b"\x0a\x05ab", b"\xff", b"\x07", b"\x0b", b"\x0c", b"\x08" + b"\xff" * 11):
         status = twins.ask_raw(f"/etcdserverpb.{path}", payload)
         assert status.code is grpc.StatusCode.INTERNAL, payload
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etcdserverpb.KV/Range",
+        "/etcdserverpb.KV/RangeStream",
+        "/etcdserverpb.Lease/LeaseKeepAlive",
+        "/grpc.health.v1.Health/Check",
+    ],
+)
+def test_requests_that_are_missing_or_too_many_get_the_same_status(
+    twins: Twins, path: str, count: int
+) -> None:
+    payload = b"" if "grpc" in path else RangeRequest(key=b"a").SerializeToString()
+    if "KeepAlive" in path:
+        payload = b"\x08\x01"
+    outcomes = []
+    for server in (twins.ours, twins.theirs):
+        call = server.channel.stream_stream(path)(iter([payload] * count), timeout=CALL_SECONDS)
+        outcome = outcome_of(call, call)
+        outcomes.append((outcome.code, outcome.details, len(outcome.bodies)))
+    twins.same(f"{path} with {count} requests", *outcomes)
 
 
 @pytest.mark.parametrize(

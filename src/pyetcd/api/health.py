@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pyetcd._native import Meta, Server
 from pyetcd.api.dispatch import Body, OpenStream, Outbox, Stream, Unary
+from pyetcd.api.one_request import OneRequest
 from pyetcd.proto.errors import NOT_FOUND, EtcdError
 from pyetcd.proto.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
@@ -13,18 +14,18 @@ SERVING = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToStr
 SERVICE_UNKNOWN = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN).SerializeToString()
 
 
-class _Watch:
+class _Watch(OneRequest[HealthCheckRequest]):
     """One Health/Watch stream: the status once; it does not change while the server can answer."""
 
     def __init__(self, server: Server, call: int) -> None:
         self._server = server
         self._call = call
 
-    def on_message(self, payload: bytes) -> None:
-        service = HealthCheckRequest.FromString(payload).service
-        self._server.send_many([(self._call, SERVICE_UNKNOWN if service else SERVING)])
+    def parse(self, payload: bytes) -> HealthCheckRequest:
+        return HealthCheckRequest.FromString(payload)
 
-    def on_half_close(self) -> None: ...
+    def begin(self, request: HealthCheckRequest) -> None:
+        self._server.send_many([(self._call, SERVICE_UNKNOWN if request.service else SERVING)])
 
     def on_cancel(self) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyetcd.api.dispatch import Outbox
+from pyetcd.api.one_request import OneRequest
 from pyetcd.member.jobs import Handle, Job
 from pyetcd.member.member import Member
 from pyetcd.mvcc import checks
@@ -15,7 +16,7 @@ BACKLOG_BYTES = 4 << 20  # unsent bytes beyond which reading waits for the clien
 _RANGE_RESPONSE = b"\x0a"  # field 1 of RangeStreamResponse
 
 
-class RangeStream:
+class RangeStream(OneRequest[RangeRequest]):
     """One open stream: a request comes in, messages go out until the range is done."""
 
     def __init__(self, member: Member, outbox: Outbox, call: int) -> None:
@@ -25,15 +26,17 @@ class RangeStream:
         self._stream: Stream | None = None
         self._running: Handle | None = None
 
-    def on_message(self, payload: bytes) -> None:
-        request = strict.parse(RangeRequest, payload)
+    def parse(self, payload: bytes) -> RangeRequest:
+        return strict.parse(RangeRequest, payload)
+
+    def begin(self, request: RangeRequest) -> None:
         checks.check_range_stream(request)
         if request.serializable:
-            self._begin(request)
+            self._read_from_store(request)
         else:
-            self._member.when_current(lambda: self._begin(request), self._fail)
+            self._member.when_current(lambda: self._read_from_store(request), self._fail)
 
-    def _begin(self, request: RangeRequest) -> None:
+    def _read_from_store(self, request: RangeRequest) -> None:
         self._stream = self._member.store.range_stream(request, self._member.config.max_request_bytes)
         self._resume()
 
@@ -49,6 +52,8 @@ class RangeStream:
                 size = len(head) + message.size
                 body = [_RANGE_RESPONSE + varint(size), head, *message.body]
                 backlog = self._outbox.server.send_many([(self._call, body)])[0]
+                if backlog < 0:  # the client has gone
+                    return True
                 if backlog > BACKLOG_BYTES:
                     return False
             yield
@@ -63,8 +68,6 @@ class RangeStream:
     def _fail(self, error: Exception) -> None:
         self._running = self._stream = None
         self._outbox.fail(self._call, error)
-
-    def on_half_close(self) -> None: ...
 
     def on_cancel(self) -> None:
         if self._running is not None:
