@@ -16,7 +16,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -27,7 +27,7 @@ from pyetcd.lease.lessor import Lessor
 from pyetcd.member.alarms import Alarms
 from pyetcd.member.jobs import Jobs
 from pyetcd.member.position import Position
-from pyetcd.member.quota import LEASE_COST, put_cost, txn_cost
+from pyetcd.member.quota import lease_cost, put_cost, txn_cost
 from pyetcd.member.requests import Waiter, Waiters
 from pyetcd.mvcc.answer import Answer, Applied, Unfinished
 from pyetcd.mvcc.store import Store
@@ -54,13 +54,14 @@ from pyetcd.proto.rpc_pb2 import (
     RangeRequest,
     TxnRequest,
 )
-from pyetcd.raft import Entry, EntryType, Node
+from pyetcd.raft import Entry, Node
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.storage.bolt import DatabaseError
 
 _log = logs.get("member")
 
 Result: TypeAlias = Applied
+R = TypeVar("R", bound=Message)
 NOTHING: tuple[bytes, ...] = ()
 OWN_FAULTS = (DatabaseError, OSError, MemoryError)
 
@@ -81,6 +82,7 @@ class Applier:
         *,
         node: Node,
         resume: Callable[[], None],
+        is_nearly_full: Callable[[], bool],
         has_room: Callable[[int], bool],
         on_no_space: Callable[[], None],
         on_new_term: Callable[[], None],
@@ -98,6 +100,7 @@ class Applier:
         self._jobs = jobs
         self._node = node
         self._resume = resume
+        self._is_nearly_full = is_nearly_full
         self._has_room = has_room
         self._on_no_space = on_no_space
         self._on_new_term = on_new_term
@@ -127,7 +130,7 @@ class Applier:
         if entry.index <= position.index:
             return True
         position.index, position.term = entry.index, entry.term
-        if entry.type != EntryType.EntryNormal:  # an int where the log was read from disk
+        if entry.type:  # none but EntryNormal is 0
             self._change(entry)
             return True
         if not entry.data:
@@ -214,10 +217,14 @@ class Applier:
         if self._alarms.corrupt:
             raise errors.CORRUPT
 
-    def _check_room(self, cost: int) -> bool:
+    def _check_room(self, cost_of: Callable[[R], int], request: R) -> bool:
         """Whether the request fits the quota; it is applied either way, as etcd does, and answered with
         NO_SPACE."""
-        if cost and self._alarms.no_space:
+        no_space = self._alarms.no_space
+        if not no_space and not self._is_nearly_full():
+            return True
+        cost = cost_of(request)
+        if cost and no_space:
             raise errors.NO_SPACE
         return not cost or self._has_room(cost)
 
@@ -233,7 +240,7 @@ class Applier:
 
     def _put(self, request: PutRequest) -> Result:
         self._check_healthy()
-        fits = self._check_room(put_cost(request))
+        fits = self._check_room(put_cost, request)
         return self._within_quota(fits, self._store.put(request))
 
     def _delete_range(self, request: DeleteRangeRequest) -> Result:
@@ -242,7 +249,7 @@ class Applier:
 
     def _txn(self, request: TxnRequest) -> Result:
         self._check_healthy()
-        fits = self._check_room(txn_cost(request))
+        fits = self._check_room(txn_cost, request)
         return self._within_quota(fits, self._store.txn(request))
 
     def _compact(self, request: CompactionRequest) -> Result:
@@ -254,7 +261,7 @@ class Applier:
 
     def _grant_lease(self, request: LeaseGrantRequest) -> Result:
         self._check_healthy()
-        fits = self._check_room(LEASE_COST)
+        fits = self._check_room(lease_cost, request)
         lease = self._lessor.grant(request.ID, request.TTL)
         response = LeaseGrantResponse(ID=lease.id, TTL=lease.ttl)
         answer = Answer(self._store.revision, (response.SerializeToString(),))

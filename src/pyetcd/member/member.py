@@ -25,6 +25,7 @@ from pyetcd.member.consensus import Consensus
 from pyetcd.member.jobs import Job, Jobs
 from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
+from pyetcd.member.quota import dearest
 from pyetcd.member.requests import Done, RequestIds, Token, Waiters
 from pyetcd.member.snapshots import Retention
 from pyetcd.mvcc.answer import Answer, finish
@@ -97,6 +98,9 @@ class Member:
         self._request_ids = RequestIds(self.id, unix_ms)
         self._waiters = Waiters(self._request_ids, config.request_timeout_seconds)
         self._quota = config.quota_limit_bytes
+        self._dearest_request = dearest(config.max_request_bytes)
+        self._room = 0
+        self._room_as_of = -1
         self._raising_alarm = False
         self.reads_are_current = False
         self._readers: list[tuple[Callable[[], None], Callable[[Exception], None], float]] = []
@@ -105,18 +109,6 @@ class Member:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tick_timer: asyncio.TimerHandle | None = None
         self._version_changed = asyncio.Event()
-        self.consensus = Consensus(
-            opened.node,
-            opened.storage,
-            opened.wal,
-            apply=lambda entry: self._applier.apply(entry),
-            on_applied=self._applied,
-            on_leadership=self._leadership_changed,
-            on_read_state=self._read_state,
-            on_dropped=self._dropped,
-            on_failure=on_failure,
-            send=self._send,
-        )
         self._applier = Applier(
             self.store,
             self.leases.lessor,
@@ -126,7 +118,8 @@ class Member:
             self._waiters,
             self.jobs,
             node=opened.node,
-            resume=self.consensus.resume,
+            resume=lambda: self.consensus.resume(),
+            is_nearly_full=self.is_nearly_full,
             has_room=self._has_room,
             on_no_space=self._raise_no_space,
             on_new_term=self._new_term,
@@ -134,6 +127,18 @@ class Member:
             hold=self.backend.hold,
             release=self.backend.release,
             on_failure=on_failure,
+        )
+        self.consensus = Consensus(
+            opened.node,
+            opened.storage,
+            opened.wal,
+            apply=self._applier.apply,
+            on_applied=self._applied,
+            on_leadership=self._leadership_changed,
+            on_read_state=self._read_state,
+            on_dropped=self._dropped,
+            on_failure=on_failure,
+            send=self._send,
         )
         self.retention = Retention(
             config,
@@ -249,8 +254,17 @@ class Member:
         for data in proposals:
             self._waiters.drop(data, errors.TIMEOUT())
 
+    def is_nearly_full(self) -> bool:
+        """May a request exceed the quota? If not, what it costs need not be counted."""
+        return not self._has_room(self._dearest_request)
+
     def _has_room(self, cost: int) -> bool:
-        return self._quota is None or self.backend.size_bytes + cost < self._quota
+        if self._quota is None:
+            return True
+        if self._room_as_of != self.backend.commits:  # only a commit changes the size
+            self._room_as_of = self.backend.commits
+            self._room = self._quota - self.backend.size_bytes
+        return cost < self._room
 
     def _raise_no_space(self) -> None:
         if self._raising_alarm or self.alarms.no_space:
