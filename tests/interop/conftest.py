@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from servers import BENCH, GO, Etcd, build_go
 
-
 PROGRAMS = {"goetcd", "gobolt", "gowal", "goclient"}
 BUILD_SECONDS = 900
 
