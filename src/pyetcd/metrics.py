@@ -1,9 +1,10 @@
 """Metric cells and the text Prometheus reads.
 
 A cell is a plain object: `puts.value += 1` is all a count costs (0.05 us), an observation is a bisection (0.4
-us). What a room counts anyway in a plain attribute is not counted twice: a cell can be given a callable
-instead, read when somebody scrapes. Cells live in a `Registry` that is handed around, since several servers
-may share a process.
+us), or where that is too much an append to `later` (0.04 us), which somebody folds in now and then. What a
+room counts anyway in a plain attribute is not counted twice: a cell can be given a callable instead, read
+when somebody scrapes. Cells live in a `Registry` that is handed around, since several servers may share a
+process.
 
 The exposition is written here rather than by prometheus_client: etcd has counters whose names do not end in
 `_total`, which that library cannot write, and 2,400 lines took it 40 ms of the loop where this takes 4. The
@@ -13,7 +14,7 @@ numbers are printed as Go prints them, so that a diff against etcd's own output 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -49,13 +50,18 @@ class Gauge(Counter):
 
 
 class Histogram:
-    """Observations by size. `bounds` ascend; the bucket without a bound is implied."""
+    """Observations by size. `bounds` ascend; the bucket without a bound is implied.
 
-    __slots__ = ("bounds", "counts", "total")
+    `later`: observations that are not counted yet. Whoever appends to it calls `fold` before it has grown
+    by much; what is written to a scraper has them all.
+    """
+
+    __slots__ = ("bounds", "counts", "later", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.later: list[float] = []
         self.total = 0.0
 
     def observe(self, value: float) -> None:
@@ -63,8 +69,24 @@ class Histogram:
         self.total += value
 
     def observe_many(self, values: Iterable[float]) -> None:
-        for value in values:
-            self.observe(value)
+        """0.1 us each when there are many."""
+        ordered = sorted(values)
+        self.total += sum(ordered)
+        below = 0
+        for at, bound in enumerate(self.bounds):
+            if below == len(ordered):
+                return
+            end = bisect_right(ordered, bound, below)
+            self.counts[at] += end - below
+            below = end
+        self.counts[-1] += len(ordered) - below
+
+    def fold(self) -> None:
+        """Count what is in `later`."""
+        later = self.later
+        if later:
+            self.observe_many(later)
+            later.clear()
 
 
 class Family:
@@ -111,6 +133,36 @@ class Rows(Family):
             yield f"{self.name}{{{_label_text(self.labels, values)}}} {go_number(number)}\n"
 
 
+class Table(Family):
+    """A family whose series are known beforehand and whose numbers are read together at the scrape.
+
+    `keys`: the label values of each series; `read` returns their numbers in the same order. The text of the
+    labels is made once, which for the 800 series of gRPC calls saves 2 ms a scrape.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        text: str,
+        labels: Sequence[str],
+        keys: Sequence[Sequence[str]],
+        read: Callable[[], Sequence[Number]],
+    ) -> None:
+        assert list(labels) == sorted(labels), f"{name}: Go's client writes labels by name"
+        self.kind = kind
+        super().__init__(name, text)
+        self._read = read
+        self._order = sorted(range(len(keys)), key=lambda at: tuple(keys[at]))
+        self._heads = [f"{name}{{{_label_text(labels, keys[at])}}} " for at in self._order]
+
+    def lines(self) -> Iterator[str]:
+        numbers = self._read()
+        assert len(numbers) == len(self._order), self.name
+        for head, at in zip(self._heads, self._order, strict=True):
+            yield f"{head}{go_number(numbers[at])}\n"
+
+
 class CounterVec(Rows):
     """Counters told apart by labels. Ask for a cell once, keep it."""
 
@@ -133,15 +185,26 @@ class CounterVec(Rows):
 
 
 class HistogramVec(Family):
-    """Histograms told apart by labels; without labels, one histogram, `only`."""
+    """Histograms told apart by labels; without labels, one histogram, `only`. With `hide_empty`, those that
+    have observed nothing are not shown, so that one may ask for a cell before it is needed.
+    """
 
     kind = "histogram"
 
-    def __init__(self, name: str, text: str, bounds: Sequence[float], labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        bounds: Sequence[float],
+        labels: Sequence[str] = (),
+        *,
+        hide_empty: bool = False,
+    ) -> None:
         assert list(labels) == sorted(labels), f"{name}: Go's client writes labels by name"
         super().__init__(name, text)
         self._bounds = tuple(bounds)
         self._labels = tuple(labels)
+        self._hide_empty = hide_empty
         self._bound_texts = [*map(go_number, self._bounds), "+Inf"]
         self._cells: dict[tuple[str, ...], Histogram] = {}
         self.only = self.cell() if not labels else Histogram(self._bounds)
@@ -155,8 +218,16 @@ class HistogramVec(Family):
             found = self._cells[values] = Histogram(self._bounds)
         return found
 
+    def fold(self) -> None:
+        """Count what is in `later` of all cells."""
+        for cell in self._cells.values():
+            cell.fold()
+
     def lines(self) -> Iterator[str]:
         for values, cell in sorted(self._cells.items()):
+            cell.fold()
+            if self._hide_empty and not any(cell.counts):
+                continue
             labels = _label_text(self._labels, values)
             prefix = f"{self.name}_bucket{{{labels}{',' if labels else ''}le="
             below = 0
@@ -174,6 +245,7 @@ class Registry:
     def __init__(self) -> None:
         self._families: dict[str, Family] = {}
         self._failed: set[str] = set()
+        self._gatherers: list[Callable[[], None]] = []
 
     def add(self, family: Family) -> None:
         assert family.name not in self._families, family.name
@@ -211,6 +283,10 @@ class Registry:
         self.add(family)
         return family
 
+    def on_scrape(self, gather: Callable[[], None]) -> None:
+        """Call `gather` before anything is read: it fills cells from where their numbers are."""
+        self._gatherers.append(gather)
+
     def bind(self, reads: Mapping[str, Callable[[], Number]]) -> None:
         """Take the value of single counters and gauges from callables. KeyError for a name that is none."""
         for name, read in reads.items():
@@ -233,19 +309,28 @@ class Registry:
     def parts(self) -> Iterator[bytes]:
         """`expose` in slices of about a millisecond, for a caller that lets others run in between."""
         out: list[str] = []
+        for gather in self._gatherers:
+            try:
+                gather()
+            except Exception as error:
+                self._complain(repr(gather), error)
         for name in sorted(self._families):
             mark = len(out)
             try:
                 self._families[name].write(out)
             except Exception as error:
                 del out[mark:]
-                if name not in self._failed:
-                    self._failed.add(name)
-                    _log.warn("failed to read a metric", {"metric": name}, exc=error)
+                self._complain(name, error)
             if len(out) >= _LINES_A_PART:
                 yield "".join(out).encode()
                 out.clear()
         yield "".join(out).encode()
+
+    def _complain(self, name: str, error: Exception) -> None:
+        """Once for each: scrapers come every few seconds."""
+        if name not in self._failed:
+            self._failed.add(name)
+            _log.warn("failed to read a metric", {"metric": name}, exc=error)
 
 
 def exponential(start: float, factor: float, count: int) -> tuple[float, ...]:

@@ -1,0 +1,176 @@
+"""What requests take, by kind: for the histograms, and for a warning about each that took too long.
+
+Entries are timed where they are applied, requests from their proposal to their answer, ranges while they are
+read, all as in etcd (server/etcdserver/apply/uber_applier.go, v3_server.go). On the hot path a time costs one
+append to a list (0.04 us); `settle`, once a turn, counts what has gathered when it is a thousand or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from pyetcd import logs
+from pyetcd.logs import duration
+from pyetcd.member.request_text import Shown, operation_name, proposal_text, request_text
+from pyetcd.metrics import HistogramVec, exponential
+from pyetcd.mvcc.answer import Answer
+from pyetcd.proto.raft_internal_pb2 import RequestHeader
+from pyetcd.proto.rpc_pb2 import RangeRequest, RangeResponse, TxnRequest, TxnResponse
+from pyetcd.proto.splice import varint
+
+GATHERED_MAX: Final = 1000
+PARSED_BYTES_MAX: Final = 1 << 20  # of a slow answer, to say what was in it; 1 ms
+
+_MILLISECOND_UP: Final = exponential(0.001, 2, 14)
+_TENTH_UP: Final = exponential(0.0001, 2, 20)
+
+_log = logs.get("member")
+
+Append = Callable[[float], None]
+
+
+class RequestTimes:
+    """The histograms of one member and its count of slow requests.
+
+    `ranged`: takes the seconds of a range that was read at once, from beginning to end.
+    """
+
+    def __init__(self, clock: Callable[[], float], warn_seconds: float) -> None:
+        self.clock = clock
+        self.warn_seconds = warn_seconds
+        self.slow = 0
+        self.apply_duration = HistogramVec(
+            "etcd_server_apply_duration_seconds",
+            "Time to apply an entry, by kind of request.",
+            _TENTH_UP,
+            ("op", "success", "version"),
+            hide_empty=True,
+        )
+        self.request_duration = HistogramVec(
+            "etcd_server_request_duration_seconds",
+            "Time from a request to its answer, by kind.",
+            _MILLISECOND_UP,
+            ("success", "type"),
+            hide_empty=True,
+        )
+        self.range_duration = HistogramVec(
+            "etcd_server_range_duration_seconds", "Time to read a range.", _TENTH_UP, ("success",)
+        )
+        self._ranges: list[float] = []
+        self._gathered: list[list[float]] = [self._ranges]
+        self.ranged: Append = self._ranges.append
+
+    def applied(self, kind: int, success: bool) -> Append:
+        """Takes the seconds an entry of this kind took. To be kept by who asks."""
+        cell = self.apply_duration.cell(operation_name(kind), _flag(success), "v3")
+        return self._append(cell.later)
+
+    def answered(self, kind: int, success: bool) -> Append:
+        """Takes the seconds from proposal to result. To be kept by who asks."""
+        return self._append(self.request_duration.cell(_flag(success), operation_name(kind)).later)
+
+    def _append(self, later: list[float]) -> Append:
+        self._gathered.append(later)
+        return later.append
+
+    def settle(self) -> None:
+        """Once a turn: keep what has gathered small."""
+        for later in self._gathered:
+            if len(later) >= GATHERED_MAX:
+                self.fold()
+                return
+
+    def fold(self) -> None:
+        """Count all that has gathered."""
+        if self._ranges:
+            self.range_duration.cell("true").observe_many(self._ranges)
+            self.request_duration.cell("true", "Range").observe_many(self._ranges)
+            self._ranges.clear()
+        self.apply_duration.fold()
+        self.request_duration.fold()
+
+    def read(
+        self,
+        request: RangeRequest | TxnRequest,
+        asked: float,
+        begun: float,
+        answer: Answer | None,
+        error: Exception | None,
+    ) -> None:
+        """A read that failed, had to wait or was slow has ended. `asked`: when it came; `begun`: when its
+        reading began; both by the clock. A read-only transaction counts from the latter, as in etcd.
+        """
+        now = self.clock()
+        success = _flag(error is None)
+        if isinstance(request, RangeRequest):
+            took, kind, prefix = now - asked, "Range", "read-only range "
+            if begun:
+                self.range_duration.cell(success).observe(now - begun)
+        else:
+            took, kind, prefix = now - (begun or now), "ReadonlyTxn", "read-only txn "
+        self.request_duration.cell(success, kind).observe(took)
+        if took > self.warn_seconds:
+            text = Shown(lambda: request_text(request))
+            self._warn(took, prefix, text, _read_answer_text(request, answer), error)
+
+    def slow_apply(
+        self, took: float, kind: int, request: Message, data: bytes, answer: object, error: Exception | None
+    ) -> None:
+        """An entry took longer than the limit. `data`: the entry's; `answer`: what it gave, if anything."""
+        size = f"size:{_size(answer)}" if isinstance(answer, Answer) else ""
+        self._warn(took, "", shown_proposal(kind, request, data), size, error)
+
+    def _warn(self, took: float, prefix: str, request: Shown, response: str, error: Exception | None) -> None:
+        self.slow += 1
+        fields: dict[str, Any] = {
+            "took": duration(took),
+            "expected-duration": duration(self.warn_seconds),
+            "prefix": prefix,
+            "request": request,
+            "response": response,
+        }
+        if error is not None:
+            fields["error"] = error
+        _log.warn("apply request took too long", fields)
+
+
+def shown_proposal(kind: int, request: Message, data: bytes) -> Shown:
+    """The text of an entry for a log line."""
+    return Shown(lambda: proposal_text(kind, request, _request_id(data)))
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _request_id(data: bytes) -> int:
+    """Of an entry this member wrote: its header comes first (see `requests`). 0 for others."""
+    if data[:2] != b"\xa2\x06" or len(data) < 3:
+        return 0
+    return RequestHeader.FromString(data[3 : 3 + data[2]]).ID
+
+
+def _size(answer: Answer) -> int:
+    """Of the answer with a header that has the revision alone."""
+    return sum(map(len, answer.body)) + 3 + len(varint(answer.revision))
+
+
+def _read_answer_text(request: RangeRequest | TxnRequest, answer: Answer | None) -> str:
+    if answer is None:
+        return ""
+    size = _size(answer)
+    if size > PARSED_BYTES_MAX:
+        return f"size:{size}"
+    if isinstance(request, RangeRequest):
+        count = len(_parsed(RangeResponse, answer.body).kvs)
+        return f"range_response_count:{count} size:{size}"
+    responses = _parsed(TxnResponse, answer.body).responses
+    counts = " ".join(f"range_response_count:{len(each.response_range.kvs)}" for each in responses)
+    return f"responses:<{counts}> size:{size}"
+
+
+def _parsed(kind: type[Any], body: Sequence[bytes]) -> Any:
+    return kind.FromString(b"".join(body))
