@@ -24,6 +24,7 @@ from pyetcd.proto.rpc_pb2 import (
     TxnRequest,
 )
 
+PUT, RANGE, DELETE, NESTED = "request_put", "request_range", "request_delete_range", "request_txn"
 MAX_SORT_ORDER = 2
 MAX_SORT_TARGET = 4
 
@@ -65,11 +66,14 @@ def check_txn(request: TxnRequest, max_ops: int) -> None:
     """TOO_MANY_OPS, DUPLICATE_KEY, or what one of its requests is wrong with. An empty operation is
     KEY_NOT_FOUND.
     """
-    _check_operations(request, max_ops)
+    kinds: set[str] = set()
+    if _check_operations(request, max_ops, kinds) < 2 and NESTED not in kinds:
+        return  # one operation overlaps nothing: the update of one key, which most transactions are
     _check_overlaps(request.success)
     _check_overlaps(request.failure)
-    _check_from_key(request.success, None)
-    _check_from_key(request.failure, None)
+    if DELETE in kinds:
+        _check_from_key(request.success, None)
+        _check_from_key(request.failure, None)
 
 
 def is_read_only(request: TxnRequest) -> bool:
@@ -90,27 +94,33 @@ def is_serializable(request: TxnRequest) -> bool:
     )
 
 
-def _check_operations(request: TxnRequest, max_ops: int) -> None:
-    """Each level of nesting takes its own operations off the limit of those within it."""
-    count = max(len(request.compare), len(request.success), len(request.failure))
+def _check_operations(request: TxnRequest, max_ops: int, kinds: set[str]) -> int:
+    """Returns the length of the longer branch, and adds to `kinds` what operations there are. Each level of
+    nesting takes its own operations off the limit of those within it.
+    """
+    conditions, success, failure = request.compare, request.success, request.failure
+    longer = max(len(success), len(failure))
+    count = max(len(conditions), longer)
     if count > max_ops:
         raise errors.TOO_MANY_OPS
-    for compare in request.compare:
-        if not compare.key:
+    for condition in conditions[:]:  # a list is walked in half the time
+        if not condition.key:
             raise errors.EMPTY_KEY
-    for operations in (request.success, request.failure):
-        for operation in operations:
+    for operations in (success, failure):
+        for operation in operations[:]:
             kind = operation.WhichOneof("request")
-            if kind == "request_put":
+            if kind == PUT:
                 check_put(operation.request_put)
-            elif kind == "request_range":
+            elif kind == RANGE:
                 check_range(operation.request_range)
-            elif kind == "request_delete_range":
+            elif kind == DELETE:
                 check_delete_range(operation.request_delete_range)
-            elif kind == "request_txn":
-                _check_operations(operation.request_txn, max_ops - count)
+            elif kind == NESTED:
+                _check_operations(operation.request_txn, max_ops - count, kinds)
             else:
                 raise errors.KEY_NOT_FOUND
+            kinds.add(kind)
+    return longer
 
 
 class _Deleted:
@@ -154,20 +164,24 @@ def _check_overlaps(operations: Sequence[RequestOp]) -> tuple[set[bytes], _Delet
     and delete.
     """
     deleted = _Deleted()
+    nested: list[TxnRequest] = []
+    keys: list[bytes] = []
     for operation in operations:
-        if operation.HasField("request_delete_range"):
+        kind = operation.WhichOneof("request")
+        if kind == PUT:
+            keys.append(operation.request_put.key)
+        elif kind == DELETE:
             deletion = operation.request_delete_range
             deleted.add(deletion.key, deletion.range_end or deletion.key + b"\0")
+        elif kind == NESTED:
+            nested.append(operation.request_txn)
     puts: set[bytes] = set()
-    for operation in operations:
-        if operation.HasField("request_txn"):
-            _check_nested(operation.request_txn, puts, deleted)
-    for operation in operations:
-        if operation.HasField("request_put"):
-            key = operation.request_put.key
-            if key in puts or deleted.covers(key):
-                raise errors.DUPLICATE_KEY
-            puts.add(key)
+    for inner in nested:
+        _check_nested(inner, puts, deleted)
+    for key in keys:
+        if key in puts or deleted.covers(key):
+            raise errors.DUPLICATE_KEY
+        puts.add(key)
     return puts, deleted
 
 
@@ -190,11 +204,11 @@ def _check_from_key(operations: Sequence[RequestOp], deleted_from: bytes | None)
     """
     for operation in operations:
         kind = operation.WhichOneof("request")
-        if kind == "request_delete_range":
+        if kind == DELETE:
             deletion = operation.request_delete_range
             if deletion.range_end == b"\0":
                 deleted_from = deletion.key if deleted_from is None else min(deleted_from, deletion.key)
-        elif kind == "request_put":
+        elif kind == PUT:
             put = operation.request_put
             if (
                 deleted_from is not None
@@ -202,7 +216,7 @@ def _check_from_key(operations: Sequence[RequestOp], deleted_from: bytes | None)
                 and put.key >= deleted_from
             ):
                 raise errors.DUPLICATE_KEY
-        elif kind == "request_txn":
+        elif kind == NESTED:
             then = _check_from_key(operation.request_txn.success, deleted_from)
             otherwise = _check_from_key(operation.request_txn.failure, deleted_from)
             deleted_from = min((key for key in (then, otherwise) if key is not None), default=None)
