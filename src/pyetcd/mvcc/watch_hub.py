@@ -44,7 +44,7 @@ from pyetcd.mvcc.watch_group import (
 )
 from pyetcd.mvcc.watch_progress import Progress
 from pyetcd.mvcc.watch_seams import Chance, Header, History, Loop, Wire
-from pyetcd.mvcc.watch_send import Sender
+from pyetcd.mvcc.watch_send import Sender, Sent
 from pyetcd.proto.splice import field_bytes, field_varint
 
 AUTO_ID = 0  # asks the hub to choose an id
@@ -84,7 +84,7 @@ class WatchHub:
         self._history = history
         self._loop = loop
         self._revision = history.revision  # the last revision whose changes the live watchers have heard
-        self._sender = Sender(wire, header, backlog_bytes_max, message_bytes_max)
+        self._sender = Sender(wire, header, backlog_bytes_max, message_bytes_max, loop.time)
         self._live = Audience(history.previous_record)
         self._future: SortedDict[int, dict[Watcher, None]] = SortedDict()
         self._next_future = _NEVER
@@ -111,6 +111,16 @@ class WatchHub:
     @property
     def messages_sent(self) -> int:
         return self._sender.messages_sent
+
+    @property
+    def send_times(self) -> list[Sent]:
+        """What messages took to be sent; to be taken away by who reads it."""
+        return self._sender.times
+
+    @property
+    def progress_seconds(self) -> list[float]:
+        """What rounds of periodic progress notices took; to be taken away by who reads it."""
+        return self._progress.seconds
 
     @property
     def pending_bytes(self) -> int:

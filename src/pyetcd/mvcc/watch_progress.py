@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from pyetcd.mvcc.watch_group import COMPACTED, LIVE, Watcher, WatchStream
 from pyetcd.mvcc.watch_seams import Chance, History, Loop, Timer
-from pyetcd.mvcc.watch_send import Sender
+from pyetcd.mvcc.watch_send import TIMES_KEPT, Sender
 from pyetcd.proto.splice import field_varint
 
 MIN_INTERVAL_SECONDS = 0.1  # as etcd's minWatchProgressInterval
@@ -41,6 +41,7 @@ class Progress:
         self._interval_seconds = max(interval_seconds, MIN_INTERVAL_SECONDS)
         self._flush = flush
         self._timers: dict[WatchStream, tuple[Timer, float]] = {}
+        self.seconds: list[float] = []  # of rounds; bounded
 
     def want(self, watcher: Watcher) -> None:
         """Let a watcher have periodic notices."""
@@ -70,6 +71,7 @@ class Progress:
     def _tick(self, stream: WatchStream) -> None:
         _, interval = self._timers[stream]
         self._start(stream, interval, interval)
+        begun = self._loop.time()
         self._flush()
         revision = self._history.revision
         if stream.call not in self._sender.full:
@@ -78,6 +80,8 @@ class Progress:
                     self._sender.control(stream.call, revision, field_varint(2, watcher.id))
         stream.heard = self._sender.flushes
         self._flush()
+        if len(self.seconds) < TIMES_KEPT:
+            self.seconds.append(self._loop.time() - begun)
 
     def answer(self, stream: WatchStream) -> None:
         """A notice for all watchers of the stream, if all of them are live. Events have just been flushed."""

@@ -17,6 +17,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from pyetcd.mvcc.watch_group import Audience, Batch, Cohort, Group, Watcher
 from pyetcd.mvcc.watch_seams import Header, Wire
@@ -25,10 +26,19 @@ from pyetcd.proto.splice import field_varint
 GATHER_MESSAGES = 256  # messages to single streams in one call of the wire
 GATHER_BYTES = 1 << 20
 OVERRUN_FACTOR = 16  # a client that asks and asks but never reads is cut off at so many backlogs
+TIMES_KEPT = 1000
 
 _FRAGMENT = b"\x38\x01"  # WatchResponse.fragment = true
 
 Stall = Callable[[Watcher, int], None]
+
+
+class Sent(NamedTuple):
+    """What left together, and what that took. `events` counts those of every message; 0: no events."""
+
+    seconds: float
+    messages: int
+    events: int
 
 
 class Sender:
@@ -36,11 +46,20 @@ class Sender:
     the wire's own bound.
     """
 
-    def __init__(self, wire: Wire, header: Header, backlog_bytes_max: int, message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        header: Header,
+        backlog_bytes_max: int,
+        message_bytes_max: int,
+        clock: Callable[[], float],
+    ) -> None:
         self.full: set[int] = set()  # calls of streams that do not take more
         self.flushes = 0
         self.events_sent = 0
         self.messages_sent = 0
+        self.times: list[Sent] = []  # for the metrics, which take them away; bounded
+        self._clock = clock
         self.on_overrun: Callable[[int], object] = lambda call: None
         self._wire = wire
         self._header = header
@@ -60,6 +79,7 @@ class Sender:
 
     def flush_controls(self) -> None:
         if self._controls:
+            begun = self._clock()
             controls, self._controls = self._controls, []
             self.messages_sent += len(controls)
             overrun = self._backlog_bytes_max * OVERRUN_FACTOR
@@ -68,6 +88,11 @@ class Sender:
                     self.full.add(call)
                     if backlog > overrun:
                         self.on_overrun(call)
+            self._note(begun, len(controls), 0)
+
+    def _note(self, begun: float, messages: int, events: int) -> None:
+        if messages and len(self.times) < TIMES_KEPT:
+            self.times.append(Sent(self._clock() - begun, messages, events))
 
     def send(self, audience: Audience, stall: Stall, revision: int = 0, before: int = 0) -> None:
         """Send what an audience's groups have gathered.
@@ -79,6 +104,7 @@ class Sender:
         """
         self.flush_controls()
         self.flushes += 1
+        begun, messages, events = self._clock(), self.messages_sent, self.events_sent
         for group in audience.take_dirty():
             batches, group.batches = group.batches, []
             if before and batches[-1].last_revision >= before:
@@ -89,6 +115,7 @@ class Sender:
                 last = at + 1 == len(batches) and not group.batches
                 self._send_batch(group, batch, (revision if last else 0) or batch.last_revision, stall)
         self._send_singles()
+        self._note(begun, self.messages_sent - messages, self.events_sent - events)
 
     def _send_batch(self, group: Group, batch: Batch, revision: int, stall: Stall) -> None:
         head = self._header(revision)
