@@ -70,6 +70,8 @@ def prepare(files: Files, place: DataDir) -> Found:
     _touch(files, place.path, "data directory")
     _touch(files, place.member, "member directory")
     _touch(files, place.snap, "snapshot directory")
+    if files.exists(place.wal) and not files.is_dir(place.wal):
+        raise DataDirError(f"cannot access WAL directory: mkdir {place.wal}: not a directory")
     has_database = files.exists(place.database) and files.file_size(place.database) > 0
     found = Found(wal.exists(files, place.wal), has_database)
     if found.has_log:
@@ -117,7 +119,7 @@ def check_database(
 def _touch(files: Files, path: str, what: str) -> None:
     try:
         if not files.exists(path):
-            files.mkdir(path, parents=True)
+            _make(files, path.rstrip("/"))
         elif not files.is_dir(path):
             raise DataDirError(f"cannot access {what}: mkdir {path}: not a directory")
         elif files.mode(path) != DIRECTORY_MODE:
@@ -128,6 +130,17 @@ def _touch(files: Files, path: str, what: str) -> None:
     except OSError as error:
         text = (error.strerror or str(error)).lower()
         raise DataDirError(f"cannot access {what}: {path}: {text}") from None
+
+
+def _make(files: Files, path: str) -> None:
+    """Make a directory and those above it that are missing, all names durable: what is synced in a directory
+    is lost with its name.
+    """
+    parent = path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
+    if not files.exists(parent):
+        _make(files, parent)
+    files.mkdir(path)
+    files.fsync_dir(parent)
 
 
 def _permission_text(path: str, mode: int) -> str:

@@ -423,7 +423,8 @@ class Member:
         """The leader settles the cluster's version; every member lets its storage follow."""
         while True:
             try:
-                await asyncio.wait_for(self._version_changed.wait(), VERSION_INTERVAL_SECONDS)
+                async with asyncio.timeout(VERSION_INTERVAL_SECONDS):  # wait_for can swallow a cancellation
+                    await self._version_changed.wait()
             except TimeoutError:
                 pass
             self._version_changed.clear()

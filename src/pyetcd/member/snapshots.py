@@ -93,7 +93,6 @@ class Retention:
         loop: asyncio.AbstractEventLoop,
         spawn: Callable[[Coroutine[None, None, None]], None],
         on_failure: Callable[[BaseException], None],
-        purge_seconds: float = PURGE_SECONDS,
     ) -> None:
         self._config = config
         self._local_id = local_id
@@ -108,7 +107,6 @@ class Retention:
         self._loop = loop
         self._spawn = spawn
         self._on_failure = on_failure
-        self._purge_seconds = purge_seconds
         self._count = config.effective_snapshot_count
         self._catchup = config.effective_snapshot_catchup_entries
         self._noted = self.snapshot_index = storage.snapshot().index
@@ -134,8 +132,8 @@ class Retention:
             self._compact(index)
 
     async def purge_for_ever(self) -> None:
-        """Remove old files now and then."""
-        config, interval = self._config, duration(self._purge_seconds)
+        """Purge now, and every 30 seconds."""
+        config, interval = self._config, duration(PURGE_SECONDS)
         for directory, suffix, keep in (
             (config.snap_dir, "snap.db", config.max_snapshots),
             (config.snap_dir, "snap", config.max_snapshots),
@@ -145,8 +143,12 @@ class Retention:
                 fields = {"dir": directory, "suffix": suffix, "max": keep, "interval": interval}
                 _log.info("started to purge file", fields)
         while True:
-            await self._in_executor(self._purge)
-            await asyncio.sleep(self._purge_seconds)
+            await self.purge()
+            await asyncio.sleep(PURGE_SECONDS)
+
+    async def purge(self) -> None:
+        """Remove the oldest files of each kind beyond those that are to be kept."""
+        await self._in_executor(self._purge)
 
     # The cache
 

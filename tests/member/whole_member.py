@@ -1,0 +1,107 @@
+"""A whole member in this process, on a disk of the test's choice, with nothing around it: no ports, no
+threads.
+
+What would run in a thread runs in place, so the order of what reaches the disk is the same each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from pyetcd.member.config import ServerConfig
+from pyetcd.member.member import Member
+from pyetcd.member.opening import open_member
+from pyetcd.mvcc.answer import Answer, finish
+from pyetcd.proto.kv_pb2 import KeyValue
+from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
+from pyetcd.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse
+from pyetcd.storage.files import Files
+
+SEGMENT_BYTES = 4 << 10
+CURRENT_SECONDS = 20.0
+
+T = TypeVar("T")
+
+
+class InPlace(Executor):
+    """An executor that does it at once."""
+
+    def submit(self, work: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(work(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class NowAppender:
+    """Writes and syncs at once, through `Files`."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._sequence = 0
+
+    def append(self, fd: int, offset: int, data: bytes | Sequence[bytes], sync: bool = True) -> int:
+        self._files.pwrite(fd, data if isinstance(data, bytes) else b"".join(data), offset)
+        if sync:
+            self._files.fdatasync(fd)
+        self._sequence += 1
+        return self._sequence
+
+    def completed(self) -> int:
+        return self._sequence
+
+
+def configured(directory: Path, **settings: object) -> ServerConfig:
+    quick = {"heartbeat_interval_ms": 5, "election_timeout_ms": 50}
+    return replace(ServerConfig(), data_dir=str(directory), **{**quick, **settings})
+
+
+@asynccontextmanager
+async def serving(config: ServerConfig, files: Files) -> AsyncIterator[Member]:
+    """A member that has applied all that is committed; it is stopped at the end."""
+    failures: list[BaseException] = []
+    opened = open_member(
+        config, files, InPlace(), NowAppender(files), random.Random(1), segment_bytes=SEGMENT_BYTES
+    )
+    member = Member(config, opened, asyncio.get_running_loop(), 1_700_000_000_000, failures.append)
+    member.start()
+    try:
+        await asyncio.wait_for(member.current(), CURRENT_SECONDS)
+        yield member
+    finally:
+        await member.stop()
+    assert not failures, failures
+
+
+async def put(member: Member, key: bytes, value: bytes) -> int:
+    """Returns the revision."""
+    request = PutRequest(key=key, value=value)
+    answer = await member.request(
+        InternalRaftRequest.PUT_FIELD_NUMBER, request.SerializeToString(), request
+    )
+    return answer.revision
+
+
+async def delete(member: Member, key: bytes) -> int:
+    """Returns the revision."""
+    request = DeleteRangeRequest(key=key)
+    answer = await member.request(
+        InternalRaftRequest.DELETE_RANGE_FIELD_NUMBER, request.SerializeToString(), request
+    )
+    return answer.revision
+
+
+def content(member: Member) -> list[KeyValue]:
+    """All keys as they are now."""
+    work = member.store.range(RangeRequest(key=b"\0", range_end=b"\0"))
+    answer = work if isinstance(work, Answer) else finish(work)
+    return list(RangeResponse.FromString(b"".join(answer.body)).kvs)
