@@ -141,6 +141,14 @@ def test_bytes_that_are_no_message_get_the_same_status(twins: Twins, path: str) 
         assert status.code is grpc.StatusCode.INTERNAL, payload
 
 
+@pytest.mark.parametrize(
+    ("method", "payload"),
+    [("Check", b""), ("Check", b"\x0a\x01x"), ("Check", b"\xff"), ("List", b""), ("Nope", b"")],
+)
+def test_health_is_told_alike(twins: Twins, method: str, payload: bytes) -> None:
+    twins.same(f"Health/{method}", *twins.exchange(f"/grpc.health.v1.Health/{method}", payload))
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize(
     "path",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
+from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
 from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
@@ -18,7 +19,9 @@ from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
 from pyetcd.api.listeners import listen, load_tls, log_serving, planned
 from pyetcd.api.maintenance import Maintenance
+from pyetcd.api.request_stats import RequestStats
 from pyetcd.api.watch import Watch
+from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
@@ -50,8 +53,19 @@ class ClientServer:
         self._loop = loop
         # The services need the wire for their answers, the wire needs the methods: these are known by name.
         methods = [(name, False) for name in UNARY] + [(name, True) for name in STREAMS]
-        self._server = Server(wake, methods, _limits(config))
+        names = [name for name, _ in methods]
+        stats = RequestStats(names, config.warning_unary_request_duration_seconds)
+        extensive = config.metrics == "extensive"
+        self._server = Server(
+            wake,
+            methods,
+            _limits(config),
+            slow_seconds=stats.slow_seconds,
+            duration_bounds=HANDLING_BOUNDS if extensive else (),
+            caller_header=CALLER_HEADER,
+        )
         outbox = Outbox(self._server, loop)
+        outbox.on_slow = stats.note
         kv, maintenance = KV(member, outbox), Maintenance(member)
         cluster, health = Cluster(member), Health(outbox)
         self._leadership = Leadership(member)
@@ -91,13 +105,23 @@ class ClientServer:
         self._dispatcher = Dispatcher(
             self._server,
             outbox,
-            [name for name, _ in methods],
+            names,
             unary,
             coroutines,
             streams,
             self._http.handle,
             member.end_of_turn,
         )
+        server = self._server
+        GrpcMetrics(
+            registry,
+            names,
+            server.call_counts,
+            server.caller_counts,
+            self._dispatcher.malformed,
+            extensive=extensive,
+        )
+        bind_wire(metrics, server.message_bytes, self.hub)
         self._listeners = planned(config)
         self._serving = False
         self._leadership_timer: asyncio.TimerHandle | None = None
@@ -157,6 +181,7 @@ UNARY = (
     "/etcdserverpb.Maintenance/HashKV",
     "/etcdserverpb.Cluster/MemberList",
     "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
 )
 STREAMS = (
     "/etcdserverpb.KV/RangeStream",
