@@ -13,14 +13,16 @@ from typing import TypeAlias
 
 from pyetcd.lease.deadlines import TICK_SECONDS, Loop, WakeUp
 from pyetcd.lease.lessor import Lessor
-from pyetcd.lease.revoker import Done
 from pyetcd.proto import errors
 from pyetcd.proto.rpc_pb2 import LeaseCheckpoint, LeaseCheckpointRequest
 
 BATCH_MAX = 1000  # checkpoints in one entry, as etcd's maxLeaseCheckpointBatchSize
 
+Done: TypeAlias = Callable[[Exception | None], object]
 Propose: TypeAlias = Callable[[LeaseCheckpointRequest, Done], None]
-"""`(request, done)`: as `revoker.Propose`."""
+"""`(request, done)`: `done` is called once, with the error if the request is not applied. Raises EtcdError
+when it is refused on the spot, and `done` is not called then.
+"""
 
 
 class Checkpointer:

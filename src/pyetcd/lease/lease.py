@@ -51,7 +51,7 @@ class Lease:
         self.expiry = 0.0
         self.expiry_tick = NOT_QUEUED  # where it lies in the queue of expiries
         self.checkpoint_tick = NOT_QUEUED  # where it lies in the queue of checkpoints
-        self.revoking = False  # its revocation is on its way through the log
+        self.revoking = 0  # the cost of its revocation while that is on its way through the log
         self._keys: dict[bytes, None] | None = None
 
     @property

@@ -275,9 +275,9 @@ class Lessor:
             if lease.expiry > now:  # renewed since it was queued
                 lease.expiry_tick = self._expiries.add(lease.expiry, lease_id)
             elif not lease.revoking:
-                lease.revoking = True
+                lease.revoking = lease.cost
                 taken.append(lease)
-                cost += lease.cost
+                cost += lease.revoking
         return taken
 
     def take(self, lease_id: int) -> Lease | None:
@@ -285,12 +285,12 @@ class Lessor:
         lease = self._leases.get(lease_id)
         if lease is None or lease.revoking or self._expiry(lease) > self._clock():
             return None
-        lease.revoking = True
+        lease.revoking = lease.cost
         return lease
 
     def not_revoked(self, lease: Lease, retry_at: float) -> None:
         """The revocation of a lease got lost: let it be taken again at `retry_at`."""
-        lease.revoking = False
+        lease.revoking = 0
         if self.is_primary and self._leases.get(lease.id) is lease:
             self._adopt(lease)
             self._expiries.discard(lease.expiry_tick, lease.id)

@@ -7,8 +7,9 @@ longer than a batch.
 
 Rules that hold here:
 
-* Proposals under way cost about `WINDOW` together, counted in keys, so that applying a batch of them stays
-  within a few milliseconds. (Of a lease with many keys the store settles most behind the batch.)
+* Proposals under way cost about `WINDOW` together, counted in keys: two batches of the log, so that one is
+  written while the other is applied, and each takes no more than a few milliseconds of the loop. (Of a lease
+  with many keys the store settles most behind the batch.)
 * Between two commits of the backend about `COMMIT_WINDOW` is written to it, one write for each key and each
   lease: enough to start the next commit, and far from filling the buffer, which would refuse clients.
 * A revocation that got lost is tried again after `retry_seconds`; the lease stays expired meanwhile.
@@ -26,13 +27,13 @@ from pyetcd.lease.lease import Lease
 from pyetcd.lease.lessor import Lessor
 from pyetcd.proto import errors
 
-WINDOW = 512
+BATCH = 256
+WINDOW = 2 * BATCH
 COMMIT_WINDOW = 12_000
 
-Done: TypeAlias = Callable[[Exception | None], object]
-Propose: TypeAlias = Callable[[int, Done], None]
-"""`(lease, done)`: propose its revocation. `done` is called once, with the error if it is not applied.
-Raises EtcdError when it is refused on the spot, and `done` is not called then.
+Propose: TypeAlias = Callable[[Lease], None]
+"""Propose the revocation of a lease; `Revoker.done` is to be called once, when it is applied or lost. Raises
+EtcdError when it is refused on the spot, and `done` is not called then.
 """
 
 _log = logs.get("lease")
@@ -77,11 +78,11 @@ class Revoker:
         self._wake_up.cancel()
 
     def _pump(self) -> None:
-        """Fill the window."""
+        """Propose the next batch if there is room for it."""
         self._scheduled = False
         if self._stopped or not self._lessor.is_primary:
             return
-        room = min(WINDOW - self._under_way, self._commit_room())
+        room = min(BATCH, WINDOW - self._under_way, self._commit_room())
         if room > 0:
             for lease in self._lessor.take_expired(room):
                 self._revoke(lease)
@@ -102,17 +103,17 @@ class Revoker:
         self._wake_up.at(next_expiry)
 
     def _revoke(self, lease: Lease) -> None:
-        cost = lease.cost
         try:
-            self._propose(lease.id, lambda error: self._done(lease, cost, error))
+            self._propose(lease)
         except errors.EtcdError as error:
             self._lost(lease, error, TICK_SECONDS)
             return
-        self._under_way += cost
-        self._uncommitted += cost
+        self._under_way += lease.revoking
+        self._uncommitted += lease.revoking
 
-    def _done(self, lease: Lease, cost: int, error: Exception | None) -> None:
-        self._under_way -= cost
+    def done(self, lease: Lease, error: Exception | None) -> None:
+        """The revocation of a lease was applied, or failed with `error`."""
+        self._under_way -= lease.revoking
         if error is None:
             self.expired += 1
         else:

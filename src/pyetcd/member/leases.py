@@ -17,13 +17,14 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from pyetcd.lease.checkpointer import Checkpointer
+from pyetcd.lease.checkpointer import Done as Told
 from pyetcd.lease.deadlines import Loop
+from pyetcd.lease.lease import Lease
 from pyetcd.lease.lessor import Backend as Bucket
 from pyetcd.lease.lessor import Lessor
-from pyetcd.lease.revoker import Done as Told
 from pyetcd.lease.revoker import Revoker
 from pyetcd.member.config import ServerConfig
-from pyetcd.member.requests import Done
+from pyetcd.member.requests import Done, Token
 from pyetcd.mvcc.answer import Answer, Job
 from pyetcd.proto import errors
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
@@ -46,7 +47,7 @@ class Propose(Protocol):
     """`Member.propose`."""
 
     def __call__(
-        self, kind: int, payload: bytes, request: Message, done: Done[Told], token: Told, /
+        self, kind: int, payload: bytes, request: Message, done: Done[Token], token: Token, /
     ) -> None: ...
 
 
@@ -123,6 +124,7 @@ class Leases:
         self.revoker = Revoker(
             self.lessor, loop, self._revoke, lambda: backend.commits, config.request_timeout_seconds
         )
+        self._on_revoked: Done[Lease] = self._revoked
         self.checkpointer = Checkpointer(self.lessor, loop, self._checkpoint)
         self._until_primary = Parked(config.request_timeout_seconds, errors.NO_LEADER)
         self._until_applied = Parked(APPLY_TIMEOUT_SECONDS, errors.TIMEOUT_WAIT_APPLIED_INDEX)
@@ -179,10 +181,13 @@ class Leases:
 
     # What is proposed
 
-    def _revoke(self, lease_id: int, told: Told) -> None:
-        request = LeaseRevokeRequest(ID=lease_id)
-        self._propose(REVOKE, request.SerializeToString(), request, _tell, told)
+    def _revoke(self, lease: Lease) -> None:
+        request = LeaseRevokeRequest(ID=lease.id)
+        self._propose(REVOKE, request.SerializeToString(), request, self._on_revoked, lease)
         self._flush_soon()
+
+    def _revoked(self, lease: Lease, answer: Answer | None, error: Exception | None) -> None:
+        self.revoker.done(lease, error)
 
     def _checkpoint(self, request: LeaseCheckpointRequest, told: Told) -> None:
         self._propose(CHECKPOINT, request.SerializeToString(), request, _tell, told)
