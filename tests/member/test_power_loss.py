@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 from power_loss import Operation, Past, RecordingFiles, place
-from whole_member import configured, content, delete, put, serving
+from whole_member import UnsyncedFiles, configured, content, delete, put, serving
 
 from pyetcd.proto.kv_pb2 import KeyValue
 from pyetcd.storage.bolt import Database
-from pyetcd.storage.files import OsFiles
 
 SETTINGS = {
     "snapshot_count": 8,
@@ -55,14 +54,6 @@ async def live(root: Path, seed: int) -> tuple[list[Operation], list[Acknowledge
                     await member.retention.purge()
                 told.append(Acknowledged(len(files.operations), revision, content(member)))
     return files.operations, told
-
-
-class UnsyncedFiles(OsFiles):
-    """For what is thrown away a moment later."""
-
-    def fdatasync(self, fd: int) -> None: ...
-    def fsync(self, fd: int) -> None: ...
-    def fsync_dir(self, path: str) -> None: ...
 
 
 async def find(directory: Path, goes_on: bool) -> tuple[int, list[KeyValue]]:

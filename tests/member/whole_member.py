@@ -17,12 +17,12 @@ from typing import TypeVar
 
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
-from pyetcd.member.opening import open_member
+from pyetcd.member.opening import Opened, open_member
 from pyetcd.mvcc.answer import Answer, finish
 from pyetcd.proto.kv_pb2 import KeyValue
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse
-from pyetcd.storage.files import Files
+from pyetcd.storage.files import Files, OsFiles
 
 SEGMENT_BYTES = 4 << 10
 CURRENT_SECONDS = 20.0
@@ -65,21 +65,45 @@ def configured(directory: Path, **settings: object) -> ServerConfig:
     return replace(ServerConfig(), data_dir=str(directory), **{**quick, **settings})
 
 
-@asynccontextmanager
-async def serving(config: ServerConfig, files: Files) -> AsyncIterator[Member]:
-    """A member that has applied all that is committed; it is stopped at the end."""
-    failures: list[BaseException] = []
-    opened = open_member(
-        config, files, InPlace(), NowAppender(files), random.Random(1), segment_bytes=SEGMENT_BYTES
+class UnsyncedFiles(OsFiles):
+    """For what is thrown away a moment later."""
+
+    def fdatasync(self, fd: int) -> None: ...
+    def fsync(self, fd: int) -> None: ...
+    def fsync_dir(self, path: str) -> None: ...
+
+
+def opened(config: ServerConfig, files: Files, executor: Executor | None = None) -> Opened:
+    return open_member(
+        config,
+        files,
+        executor or InPlace(),
+        NowAppender(files),
+        random.Random(1),
+        segment_bytes=SEGMENT_BYTES,
     )
-    member = Member(config, opened, asyncio.get_running_loop(), 1_700_000_000_000, failures.append)
+
+
+@asynccontextmanager
+async def serving(
+    config: ServerConfig,
+    files: Files,
+    executor: Executor | None = None,
+    failures: list[BaseException] | None = None,
+) -> AsyncIterator[Member]:
+    """A member that has applied all that is committed; it is stopped at the end. `failures` that are not
+    asked for must not be."""
+    failed: list[BaseException] = []
+    loop = asyncio.get_running_loop()
+    parts = opened(config, files, executor)
+    member = Member(config, parts, loop, 1_700_000_000_000, (failed if failures is None else failures).append)
     member.start()
     try:
         await asyncio.wait_for(member.current(), CURRENT_SECONDS)
         yield member
     finally:
         await member.stop()
-    assert not failures, failures
+    assert not failed, failed
 
 
 async def put(member: Member, key: bytes, value: bytes) -> int:
