@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyetcd.cli import gotext
-from pyetcd.cli.command import split_list
+from pyetcd.cli.flag import split_list
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,21 @@ whole run may take.
 from __future__ import annotations
 
 from pyetcd.cli import gotext
+from pyetcd.cli.flag import Flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TypeAlias
-
-    FlagValue: TypeAlias = "str | bool | int | list[str]"
 
 SUGGESTION_DISTANCE = 2
 
 
 class FlagError(Exception):
     """A flag that is unknown, lacks its value or has a bad one. The message is pflag's."""
+
+
+class ArgumentError(FlagError):
+    """Arguments the command cannot do with. The message is cobra's."""
 
 
 class UnknownCommand(Exception):
@@ -36,105 +38,12 @@ class HelpWanted(Exception):
         self.command = command
 
 
-class Flag:
-    """One flag. `kind`: `string`, `bool`, `int`, `uint` (64 bits each), `duration` (nanoseconds), `strings`
-    (a list with commas)."""
-
-    __slots__ = ("changed", "default", "hidden", "kind", "name", "shorthand", "usage", "value")
-
-    def __init__(
-        self,
-        name: str,
-        kind: str,
-        default: FlagValue,
-        usage: str,
-        shorthand: str = "",
-        hidden: bool = False,
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.default = default
-        self.value = default
-        self.usage = usage
-        self.shorthand = shorthand
-        self.hidden = hidden
-        self.changed = False
-
-    def set(self, text: str) -> None:
-        """Take a value from the command line or the environment. GoValueError when it is none."""
-        if self.kind == "bool":
-            self.value = gotext.parse_bool(text)
-        elif self.kind == "int":
-            self.value = gotext.parse_int(text)
-        elif self.kind == "uint":
-            self.value = gotext.parse_uint(text)
-        elif self.kind == "duration":
-            self.value = gotext.parse_duration_ns(text)
-        elif self.kind == "strings":
-            items = split_list(text)
-            self.value = [*self.value, *items] if self.changed and isinstance(self.value, list) else items
-        else:
-            self.value = text
-        self.changed = True
-
-    def shown(self, value: FlagValue) -> str:
-        """A value as pflag prints it."""
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, list):
-            return f"[{','.join(value)}]"
-        if isinstance(value, int):
-            return gotext.duration(value) if self.kind == "duration" else str(value)
-        return value
-
-
-def split_list(text: str) -> list[str]:
-    """The first line of `text` as comma-separated values with optional quotes (Go's encoding/csv)."""
-    line = text.split("\n", 1)[0]
-    if not line:
-        return []
-    items: list[str] = []
-    at = 0
-    while True:
-        item, at = _quoted_item(line, at) if line[at : at + 1] == '"' else _plain_item(line, at)
-        items.append(item)
-        if at >= len(line):
-            return items
-        at += 1
-
-
-def _plain_item(line: str, at: int) -> tuple[str, int]:
-    end = line.find(",", at)
-    end = len(line) if end < 0 else end
-    item = line[at:end]
-    if '"' in item:
-        column = at + item.index('"') + 1
-        raise gotext.GoValueError(f'parse error on line 1, column {column}: bare " in non-quoted-field')
-    return item, end
-
-
-def _quoted_item(line: str, at: int) -> tuple[str, int]:
-    item = ""
-    start = at + 1
-    while True:
-        end = line.find('"', start)
-        if end < 0 or line[end + 1 : end + 2] not in ("", ",", '"'):
-            column = len(line) + 1 if end < 0 else end + 1
-            raise gotext.GoValueError(
-                f'parse error on line 1, column {column}: extraneous or missing " in quoted-field'
-            )
-        item += line[start:end]
-        if line[end + 1 : end + 2] != '"':
-            return item, end + 1
-        item += '"'
-        start = end + 2
-
-
 class Command:
     """A command and what belongs to it. Without `run` it only groups its subcommands.
 
     `use` begins with the name. `flags` are its own; `persistent` ones hold for its subcommands too.
-    Suggestions keep the order of `commands`, help sorts them.
+    Suggestions keep the order of `commands`, help sorts them. `check` raises ArgumentError for arguments
+    that are no good. Without `flags_in_use`, the usage does not say that there are flags.
     """
 
     def __init__(
@@ -150,6 +59,8 @@ class Command:
         commands: Sequence[Command] = (),
         groups: Sequence[tuple[str, str]] = (),
         hide_help: bool = False,
+        check: Callable[[Command, list[str]], None] | None = None,
+        flags_in_use: bool = True,
     ) -> None:
         self.use = use
         self.name = use.split(" ", 1)[0]
@@ -161,6 +72,8 @@ class Command:
         self.flags = list(flags)
         self.persistent = list(persistent)
         self.commands = list(commands)
+        self.check = check
+        self.flags_in_use = flags_in_use
         self.parent: Command | None = None
         for command in self.commands:
             command.parent = self
@@ -169,6 +82,10 @@ class Command:
     @property
     def path(self) -> str:
         return f"{self.parent.path} {self.name}" if self.parent else self.name
+
+    @property
+    def root(self) -> Command:
+        return self.parent.root if self.parent else self
 
     def inherited_flags(self) -> list[Flag]:
         """The persistent flags of all commands above."""
@@ -236,6 +153,12 @@ def resolve(root: Command, argv: list[str]) -> tuple[Command, list[str]]:
     return command, rest
 
 
+def exactly_one(command: Command, args: list[str]) -> None:
+    """A `check` for commands of one argument."""
+    if len(args) != 1:
+        raise ArgumentError(f"accepts 1 arg(s), received {len(args)}")
+
+
 def _without_flags(command: Command, args: list[str]) -> list[tuple[int, str]]:
     """The words among `args` that are neither flags nor their values, with their places.
 
@@ -267,12 +190,15 @@ def _unknown_command(root: Command, name: str) -> str:
     close = [
         command.name
         for command in root.commands
-        if _distance(name.lower(), command.name.lower()) <= SUGGESTION_DISTANCE
-        or command.name.lower().startswith(name.lower())
+        if command.name != "help" and _is_close(name.lower(), command.name.lower())
     ]
     if close:
         message += "\n\nDid you mean this?\n" + "".join(f"\t{suggestion}\n" for suggestion in close)
     return message
+
+
+def _is_close(name: str, other: str) -> bool:
+    return other.startswith(name) or _distance(name, other) <= SUGGESTION_DISTANCE
 
 
 def _distance(a: str, b: str) -> int:
@@ -306,6 +232,11 @@ def parse(command: Command, args: list[str], argv: list[str]) -> Invocation:
             plain.append(word)
     if by_name["help"].value:
         raise HelpWanted(command)
+    if command.check is not None:
+        command.check(command, plain)
+    missing = [f'"{flag.name}"' for flag in command.flags if flag.required and not flag.changed]
+    if missing:
+        raise FlagError(f"required flag(s) {', '.join(sorted(missing))} not set")
     return Invocation(command, plain, dash, argv)
 
 

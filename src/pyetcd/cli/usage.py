@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pyetcd.cli.command import Command, Flag
+import sys
+
+from pyetcd.cli.command import Command, UnknownCommand, resolve
+from pyetcd.cli.flag import Flag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyetcd.cli.command import Invocation
 
 NAME_WIDTH_MIN = 11
 _KIND_NAMES = {
@@ -21,10 +30,25 @@ def help_text(command: Command, footer: str = "") -> str:
     return f"{description}\n\n{usage_text(command)}{footer}"
 
 
+def explain(call: Invocation, help_of: Callable[[Command], str]) -> None:
+    """What the command `help` does: the help of the command that its arguments name."""
+    root = call.command.parent
+    assert root is not None, "help is a command of the root"
+    try:
+        command, _ = resolve(root, call.args)
+    except UnknownCommand:
+        topic = " ".join(f"`{arg}`" for arg in call.args)
+        for flag in root.flags:
+            flag.hidden = flag.hidden or flag.name == "help"  # cobra has not made it by then
+        sys.stderr.write(f"Unknown help topic [{topic}]\n{usage_text(root)}")
+        return
+    sys.stdout.write(help_of(command))
+
+
 def usage_text(command: Command) -> str:
     parts = ["Usage:"]
     if command.run is not None:
-        flags = " [flags]" if _visible(command.flags) and "[flags]" not in command.use else ""
+        flags = " [flags]" if command.flags_in_use and "[flags]" not in command.use else ""
         above = f"{command.parent.path} " if command.parent else ""
         parts.append(f"\n  {above}{command.use}{flags}")
     if command.commands:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pyetcd.cli.etcdctl.exits import Exit
 from pyetcd.cli.etcdctl.output import Health, Printer, WatchAnswer
 from pyetcd.cli.etcdctl.output_fields import FieldsPrinter
 from pyetcd.cli.etcdctl.output_json import JsonPrinter
 from pyetcd.cli.etcdctl.output_protobuf import ProtobufPrinter
 from pyetcd.cli.etcdctl.output_simple import SimplePrinter
 from pyetcd.cli.etcdctl.output_table import TablePrinter
+from pyetcd.cli.exits import Exit
 from pyetcd.proto.lite import Message, decode
 
 HEADER = Message(

@@ -21,9 +21,12 @@ from pyetcd.cluster.versions import NewerCluster
 from pyetcd.lease.lease import BadLease
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_log import log_start
+from pyetcd.member.instruments import Instruments
+from pyetcd.member.loop_lag import LoopLag
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.opening import CannotOpen, open_member
+from pyetcd.member.process_metrics import ProcessMetrics
 from pyetcd.metrics import Registry
 from pyetcd.storage.backend import BackendFailed
 from pyetcd.storage.bolt import DatabaseError
@@ -95,7 +98,11 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     try:
         member = Member(config, opened, loop, int(time.time() * 1000), failed)
         registry = Registry()
-        server = ClientServer(member, wake, registry, MemberMetrics(registry), loop, chance)
+        metrics = MemberMetrics(registry)
+        Instruments(metrics, member, appender, loop.time, time.time)
+        process = ProcessMetrics(registry, files, loop.time, time.time)
+        lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
+        server = ClientServer(member, wake, registry, metrics, loop, chance)
         server.listen(files)
     except (BadLease, DecodeError, ValueError) as error:
         opened.discard()
@@ -107,6 +114,7 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
         loop.add_signal_handler(number, end, -number)
     published = asyncio.Event()
     member.start()
+    lag.start()
     publishing = loop.create_task(member.publish())
     publishing.add_done_callback(lambda task: published.set())
     ended.add_done_callback(lambda future: published.set())
@@ -119,6 +127,8 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     code = await ended
     _log.info("closing etcd server", {"name": config.name, "data-dir": config.data_dir})
     publishing.cancel()
+    lag.stop()
+    process.close()
     try:
         await server.close()
         appender.close()

@@ -1,18 +1,15 @@
-"""`version`, `options` and `help`."""
+"""`version`, `options`, `completion` and `help`."""
 
 from __future__ import annotations
 
-import sys
-
-from pyetcd.cli.command import UnknownCommand, resolve
 from pyetcd.cli.etcdctl.output import emit
-from pyetcd.cli.etcdctl.tree import FOOTER
-from pyetcd.cli.usage import flags_text, help_text, usage_text
+from pyetcd.cli.etcdctl.tree import help_of
+from pyetcd.cli.usage import explain, flags_text
 from pyetcd.version import API_VERSION, SERVER_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyetcd.cli.command import Command, Invocation
+    from pyetcd.cli.command import Invocation
 
 
 def version(call: Invocation) -> None:
@@ -24,13 +21,11 @@ def options(call: Invocation) -> None:
     emit(flags_text(call.command.inherited_flags()) + "\n")
 
 
+def completion(call: Invocation) -> None:
+    from pyetcd.cli.completion_scripts import script
+
+    emit(script(call.command.root, call.args[0]))
+
+
 def help_on(call: Invocation) -> None:
-    root: Command | None = call.command.parent
-    assert root is not None, "help is a command of the root"
-    try:
-        command, _ = resolve(root, call.args)
-    except UnknownCommand:
-        topic = " ".join(f"`{arg}`" for arg in call.args)
-        print(f"Unknown help topic [{topic}]\n{usage_text(root)}", file=sys.stderr, end="")
-        return
-    emit(help_text(command, FOOTER))
+    explain(call, help_of)

@@ -13,7 +13,7 @@ import time
 from pyetcd._native import Channel, RpcError
 from pyetcd.cli.etcdctl import notes
 from pyetcd.cli.etcdctl.endpoints import TLS_ALWAYS, TLS_NEVER, Target
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, BAD_CONNECTION, Exit
+from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, Exit
 from pyetcd.proto import lite
 
 TYPE_CHECKING = False

@@ -9,9 +9,9 @@ import sys
 import time
 
 from pyetcd.cli import gotext
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, BAD_FEATURE, ERROR, Exit
 from pyetcd.cli.etcdctl.output import emit
 from pyetcd.cli.etcdctl.session import Session, hex_id, prefix_end, raw
+from pyetcd.cli.exits import BAD_ARGS, BAD_FEATURE, ERROR, Exit
 from pyetcd.proto.lite import Message
 
 TYPE_CHECKING = False

@@ -10,9 +10,9 @@ import time
 from pyetcd._native import RpcError
 from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl.client import INTERNAL, UNAVAILABLE, CallError, Deadline
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, BAD_CONNECTION, Exit
 from pyetcd.cli.etcdctl.output import emit, flush
 from pyetcd.cli.etcdctl.session import Session, hex_id
+from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, Exit
 from pyetcd.proto import lite
 from pyetcd.proto.lite import Message
 

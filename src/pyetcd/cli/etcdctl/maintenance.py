@@ -8,10 +8,10 @@ import time
 from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl import output
 from pyetcd.cli.etcdctl.client import CallError, Client, Deadline
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, ERROR, Exit
 from pyetcd.cli.etcdctl.output import Health, emit, flush
 from pyetcd.cli.etcdctl.session import Session
 from pyetcd.cli.etcdctl.settings import Settings
+from pyetcd.cli.exits import BAD_ARGS, ERROR, Exit
 from pyetcd.proto import lite
 from pyetcd.proto.lite import Message
 

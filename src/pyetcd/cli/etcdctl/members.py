@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pyetcd.cli import gotext
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, ERROR, Exit
 from pyetcd.cli.etcdctl.kv import serializable
 from pyetcd.cli.etcdctl.output import emit
 from pyetcd.cli.etcdctl.session import Session
+from pyetcd.cli.exits import BAD_ARGS, ERROR, Exit
 from pyetcd.proto.lite import Message
 
 TYPE_CHECKING = False

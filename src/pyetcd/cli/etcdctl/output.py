@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from pyetcd.cli.etcdctl.exits import BAD_FEATURE, Exit
+from pyetcd.cli.exits import BAD_FEATURE, Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

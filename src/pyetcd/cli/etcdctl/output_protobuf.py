@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyetcd.cli.etcdctl.exits import BAD_FEATURE, Exit
 from pyetcd.cli.etcdctl.output import Printer, WatchAnswer, emit_bytes
+from pyetcd.cli.exits import BAD_FEATURE, Exit
 from pyetcd.proto.lite import Message
 
 

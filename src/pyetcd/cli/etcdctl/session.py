@@ -7,8 +7,8 @@ import os
 from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl import output
 from pyetcd.cli.etcdctl.client import CallError, Client, Deadline
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, ERROR, Exit
 from pyetcd.cli.etcdctl.settings import Settings
+from pyetcd.cli.exits import BAD_ARGS, ERROR, Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

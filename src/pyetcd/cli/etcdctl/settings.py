@@ -13,12 +13,13 @@ import sys
 
 from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl import notes
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, Exit
 from pyetcd.cli.etcdctl.output import emit, flush
+from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyetcd.cli.command import Flag, Invocation
+    from pyetcd.cli.command import Invocation
+    from pyetcd.cli.flag import Flag
 
 PREFIX = "ETCDCTL_"
 FORMATS = ("fields", "json", "protobuf", "simple", "table")

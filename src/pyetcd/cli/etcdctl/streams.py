@@ -10,7 +10,7 @@ from pyetcd.cli.etcdctl.client import (
     UNAVAILABLE,
     CallError,
 )
-from pyetcd.cli.etcdctl.exits import ERROR, Exit
+from pyetcd.cli.exits import ERROR, Exit
 from pyetcd.proto import lite
 
 TYPE_CHECKING = False

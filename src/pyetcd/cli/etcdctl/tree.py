@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from pyetcd.cli.command import Command, Flag
+from pyetcd.cli import program
+from pyetcd.cli.command import Command
+from pyetcd.cli.completion import completion_command
+from pyetcd.cli.flag import Flag, number, span, switch, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,35 +19,16 @@ GROUPS = (
     ("utility", "Utility commands"),
 )
 FOOTER = 'Use "etcdctl options" for a list of global command-line options (applies to all commands).\n'
-SECOND_NS = 1_000_000_000
 
 
 def later(module: str, function: str) -> Callable[[Invocation], None]:
-    """A command's function, imported when it runs."""
-
-    def run(call: Invocation) -> None:
-        chosen: Callable[[Invocation], None] = getattr(
-            import_module(f"pyetcd.cli.etcdctl.{module}"), function
-        )
-        chosen(call)
-
-    return run
+    return program.later("pyetcd.cli.etcdctl", module, function)
 
 
-def switch(name: str, usage: str, shorthand: str = "", on: bool = False) -> Flag:
-    return Flag(name, "bool", on, usage, shorthand)
+def help_of(command: Command) -> str:
+    from pyetcd.cli.usage import help_text
 
-
-def text(name: str, default: str, usage: str, shorthand: str = "") -> Flag:
-    return Flag(name, "string", default, usage, shorthand)
-
-
-def number(name: str, usage: str) -> Flag:
-    return Flag(name, "int", 0, usage)
-
-
-def span(name: str, seconds: int, usage: str) -> Flag:
-    return Flag(name, "duration", seconds * SECOND_NS, usage)
+    return help_text(command, FOOTER)
 
 
 def global_flags() -> list[Flag]:
@@ -93,6 +75,7 @@ def root() -> Command:
         Command("version", "Show etcdctl's version", later("about", "version"), group="utility"),
         lease_command(),
         member_command(),
+        completion_command("etcdctl", later("about", "completion"), "utility"),
         Command("options", "List the global flags", later("about", "options"), group="utility"),
         Command(
             "help [command]",

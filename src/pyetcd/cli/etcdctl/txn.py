@@ -7,10 +7,10 @@ import sys
 from pyetcd.cli import command, gotext
 from pyetcd.cli.etcdctl import kv, words
 from pyetcd.cli.etcdctl.client import Deadline
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, INVALID_INPUT, Exit
 from pyetcd.cli.etcdctl.output import emit, flush
 from pyetcd.cli.etcdctl.session import Session
 from pyetcd.cli.etcdctl.tree import del_command, get_command, put_command
+from pyetcd.cli.exits import BAD_ARGS, INVALID_INPUT, Exit
 from pyetcd.cli.usage import usage_text
 from pyetcd.proto.lite import Message
 

@@ -7,10 +7,10 @@ import os
 import sys
 
 from pyetcd.cli import command, gotext
-from pyetcd.cli.etcdctl.exits import BAD_ARGS, ERROR, INTERRUPTED, INVALID_INPUT, Exit
 from pyetcd.cli.etcdctl.output import WatchAnswer, emit, flush
 from pyetcd.cli.etcdctl.session import Session, prefix_end, raw
 from pyetcd.cli.etcdctl.watcher import Watcher
+from pyetcd.cli.exits import BAD_ARGS, ERROR, INTERRUPTED, INVALID_INPUT, Exit
 from pyetcd.proto import lite
 from pyetcd.proto.lite import Message
 
@@ -38,6 +38,8 @@ class Wanted:
         if environment_keys and positional:
             raise Exit(BAD_ARGS, CONFLICT)
         self.keys = environment_keys or positional
+        if not self.keys and call.dash is None:
+            raise Exit(BAD_ARGS, BAD_NUMBER)
         self.call = call
 
     def request(self) -> Message:

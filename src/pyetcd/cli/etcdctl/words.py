@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pyetcd.cli import gotext
-from pyetcd.cli.etcdctl.exits import INVALID_INPUT, Exit
+from pyetcd.cli.exits import INVALID_INPUT, Exit
 
 _WORD = re.compile(r"""\"(?:[^"\\]|\\.)*"|'[^']*'|[^'"\s]\S*[^'"\s]?""", re.ASCII)
 

@@ -1,9 +1,10 @@
-"""How etcdctl ends: the exit codes scripts test for, and the exception that carries one."""
+"""How the client programs end: the exit codes scripts test for, and the exception that carries one."""
 
 from __future__ import annotations
 
 ERROR = 1
 BAD_CONNECTION = 2
+PANIC = 2  # where Go panics
 INVALID_INPUT = 3  # in what txn and watch read from stdin
 BAD_FEATURE = 4  # a flag's value is well-formed but not supported
 INTERRUPTED = 5
