@@ -1,6 +1,8 @@
 """Metrics: what is written parses as Prometheus' text format, and numbers read as Go prints them."""
 
+import gc
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -8,19 +10,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyetcd import metrics
-from pyetcd.api.grpc_metrics import CODES, GrpcMetrics
 from pyetcd.member.features import FeatureGates
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.process_metrics import ProcessMetrics
 from pyetcd.metrics import Registry, exponential, go_number
 from pyetcd.storage.files import OsFiles
-
-METHODS = [
-    ("/etcdserverpb.KV/Range", False),
-    ("/etcdserverpb.Watch/Watch", True),
-    ("/etcdserverpb.Maintenance/Snapshot", True),
-    ("/grpc.health.v1.Health/Watch", True),
-]
 
 
 def lines(registry: Registry, start: str) -> list[str]:
@@ -136,16 +130,69 @@ def test_a_large_exposition_comes_in_slices_that_join() -> None:
     assert b"".join(parts) == registry.expose()
 
 
+def test_what_is_observed_later_is_counted_when_folded_or_shown() -> None:
+    registry = Registry()
+    family = registry.histograms("h", "H.", (1, 2), ("a",))
+    for value in (0.5, 2, 1.5, 9):
+        family.cell("x").later.append(value)
+    family.cell("y").later.append(1)
+    family.cell("y").fold()
+    assert (family.cell("y").counts, family.cell("y").later) == ([1, 0, 0], [])
+    assert lines(registry, 'h_bucket{a="x"') == [
+        'h_bucket{a="x",le="1"} 1',
+        'h_bucket{a="x",le="2"} 3',
+        'h_bucket{a="x",le="+Inf"} 4',
+    ]
+    assert lines(registry, 'h_sum{a="x"') == ['h_sum{a="x"} 13']
+
+
+@given(st.lists(st.floats(0, 10), max_size=50), st.lists(st.floats(0, 10), min_size=1, unique=True))
+def test_observing_many_is_observing_each(values: list[float], bounds: list[float]) -> None:
+    together, apart = metrics.Histogram(sorted(bounds)), metrics.Histogram(sorted(bounds))
+    together.observe_many(values)
+    for value in values:
+        apart.observe(value)
+    assert together.counts == apart.counts
+    assert together.total == pytest.approx(apart.total)
+
+
+def test_cells_that_have_observed_nothing_can_be_hidden() -> None:
+    family = metrics.HistogramVec("h", "H.", (1,), ("a",), hide_empty=True)
+    registry = Registry()
+    registry.add(family)
+    family.cell("x")
+    family.cell("y").observe(0, 3)
+    assert lines(registry, "h_count") == ['h_count{a="y"} 3']
+
+
+def test_a_table_reads_its_numbers_together_and_shows_them_by_label() -> None:
+    registry = Registry()
+    registry.add(metrics.Table("t", "counter", "T.", ("a",), [("y",), ("x",)], lambda: [1, 2]))
+    assert lines(registry, "t{") == ['t{a="x"} 2', 't{a="y"} 1']
+
+
+def test_gatherers_fill_cells_before_they_are_read_and_may_fail() -> None:
+    registry = Registry()
+    cell = registry.counter("c", "C.")
+
+    def gather() -> None:
+        cell.value += 1
+
+    registry.on_scrape(lambda: 1 // 0)
+    registry.on_scrape(gather)
+    assert [lines(registry, "c "), lines(registry, "c ")] == [["c 1"], ["c 2"]]
+
+
 def test_a_member_shows_etcds_families_with_etcds_types_and_bounds() -> None:
     registry = Registry()
     cells = MemberMetrics(registry)
     cells.identify(0x8E9E05C52164694D, lambda: "3.7.0", FeatureGates().enabled)
-    ProcessMetrics(registry, OsFiles())
-    grpc = GrpcMetrics(registry, METHODS, extensive=True)
-    cells.wal_fsync.observe(0.003)
-    cells.apply_duration.cell("Put", "true", "v3").observe(0.00015)
-    grpc.handled(1, 1, 6)
-    text = registry.expose().decode()
+    process = ProcessMetrics(registry, OsFiles(), time.monotonic, time.time)
+    try:
+        cells.histogram("etcd_disk_wal_fsync_duration_seconds").observe(0.003)
+        text = registry.expose().decode()
+    finally:
+        process.close()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert families["etcd_disk_wal_fsync_duration_seconds"].type == "histogram"
     assert families["process_open_fds"].samples[0].value > 2
@@ -161,34 +208,33 @@ def test_a_member_shows_etcds_families_with_etcds_types_and_bounds() -> None:
         "# TYPE etcd_debugging_mvcc_keys_total gauge",
         'etcd_disk_wal_fsync_duration_seconds_bucket{le="0.004"} 1',
         'etcd_debugging_lease_ttl_total_bucket{le="8.388608e+06"} 0',
-        'etcd_server_apply_duration_seconds_bucket{op="Put",success="true",version="v3",le="0.0002"} 1',
-        'grpc_server_handled_total{grpc_code="Canceled",grpc_method="Watch",'
-        'grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"} 6',
+        "etcd_grpc_proxy_cache_hits_total 0",
     ):
         assert line in text.splitlines()
+
+
+def test_a_collection_is_seen_with_its_pause() -> None:
+    registry = Registry()
+    process = ProcessMetrics(registry, OsFiles(), time.monotonic, lambda: 1.7e9)
+    gc.collect()
+    process.close()
+    families = {family.name: family for family in text_string_to_metric_families(registry.expose().decode())}
+    pauses = {sample.name: sample.value for sample in families["go_gc_duration_seconds"].samples}
+    assert families["go_gc_duration_seconds"].type == "summary"
+    assert pauses["go_gc_duration_seconds_count"] >= 1
+    assert 0 < pauses["go_gc_duration_seconds_sum"] < 60
+    assert families["go_memstats_last_gc_time_seconds"].samples[0].value == 1.7e9
+    assert families["go_memstats_heap_objects"].samples[0].value > 10_000
+    gc.collect()
+    assert f"go_gc_duration_seconds_count {pauses['go_gc_duration_seconds_count']:.0f}" in lines(
+        registry, "go_gc_duration_seconds_count"
+    ), "once closed, nothing more is counted"
 
 
 def test_the_cluster_version_is_left_out_until_decided() -> None:
     registry = Registry()
     MemberMetrics(registry).identify(1, lambda: "", FeatureGates().enabled)
     assert lines(registry, "etcd_cluster_version") == []
-
-
-def test_every_grpc_method_and_code_has_a_row_from_the_start() -> None:
-    registry = Registry()
-    grpc = GrpcMetrics(registry, METHODS)
-    assert len(lines(registry, "grpc_server_handled_total{")) == len(METHODS) * len(CODES)
-    assert [line.rpartition("grpc_type=")[2] for line in lines(registry, "grpc_server_started_total{")] == [
-        '"unary"} 0',
-        '"server_stream"} 0',
-        '"bidi_stream"} 0',
-        '"server_stream"} 0',
-    ]
-    grpc.handled(0, 99)
-    assert any(
-        'grpc_code="Unknown",grpc_method="Range"' in line and line.endswith(" 1")
-        for line in lines(registry, "grpc_server_handled_total{")
-    )
 
 
 def test_bounds_double_exactly() -> None:

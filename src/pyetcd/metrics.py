@@ -64,9 +64,10 @@ class Histogram:
         self.later: list[float] = []
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, count: int = 1) -> None:
+        """`count` observations of the same value."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.total += value * count
 
     def observe_many(self, values: Iterable[float]) -> None:
         """0.1 us each when there are many."""

@@ -3,17 +3,15 @@
 Rules that hold here:
 
 * A **unary** handler is a plain function `(call, payload, meta) -> Body | None`, where a body is bytes or a
-  sequence
-  of bytes. It returns the encoded answer, or None when it will answer later through `Outbox.reply` or
-  `Outbox.fail`.
-  It raises `EtcdError` to fail the call. No task and no future is made per request: that is what keeps a
-  put below
-  15 us of Python.
+  sequence of bytes. It returns the encoded answer, or None when it answers through `Outbox.reply` or
+  `Outbox.fail`. It raises `EtcdError` to fail the call. No task and no future is made per request: that is
+  what keeps a put below 15 us of Python.
 * An **async** handler is a coroutine function of the same parameters that returns the body; for rare calls.
 * A **stream** method is a class (or function) called with `(call, meta)` at OPEN, which returns a `Stream`.
 * Whatever a handler raises finishes its own call with a clear status and harms nobody else. A payload that
   is no message (protobuf's DecodeError) gets what grpc-go says of it.
-* Answers gather in the `Outbox` and leave in one `reply_many` at the end of the turn.
+* Answers gather in the `Outbox` and leave in one `reply_many` at the end of the turn. With each goes the
+  event it answers, so that what was slow can be told of. The wire keeps the time and counts the calls.
 """
 
 from __future__ import annotations
@@ -34,10 +32,16 @@ Body = bytes | Sequence[bytes]
 Unary = Callable[[int, bytes, Meta], Body | None]
 AsyncUnary = Callable[[int, bytes, Meta], Coroutine[None, None, Body]]
 
+Event = tuple[int, int, int, bytes | HttpRequest | None, Meta | None]
+"""`(kind, call, method, payload, meta)`, as the wire hands it over."""
+
+OnSlow = Callable[[Event, Body | None, float], None]
+"""Told of a unary call that was slow: what came, the answer (None: an error), seconds."""
+
 MAX_EVENTS_PER_TURN = 512
 UNKNOWN = 2  # grpc code for an error nobody foresaw
-BAD_REQUEST = "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data"
-BAD_MESSAGE = "grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data"
+BAD_REQUEST = "grpc: error unmarshalling request: "
+BAD_MESSAGE = "grpc: failed to unmarshal the received message: "
 
 _log = logs.get("api")
 
@@ -56,25 +60,42 @@ HttpHandler = Callable[[int, HttpRequest, Meta], None]
 
 
 class Outbox:
-    """Answers of this turn. Flushed by the dispatcher, or soon by itself when filled outside a turn."""
+    """Answers of this turn. Flushed at its end by who runs it, or soon by itself when filled outside a turn.
+
+    `pending` holds the unary calls that are answered later; `early` those that were answered before the
+    dispatcher could put them there.
+    """
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server
         self.streams: dict[int, Stream] = {}  # open ones: the dispatcher adds, `finish` removes
+        self.pending: dict[int, Event] = {}
+        self.early: set[int] = set()
+        self.replies: list[tuple[int, Body, Event | None]] = []
+        self.on_slow: OnSlow = lambda event, body, seconds: None
         self._loop = loop
-        self._replies: list[tuple[int, Body]] = []
         self._ends: list[tuple[int, int, str]] = []
+        self._ended: list[Event | None] = []  # what each of `_ends` answers
         self._scheduled = False
 
     def reply(self, call: int, body: Body) -> None:
         """Finish a unary call well."""
-        self._replies.append((call, body))
+        event = self.pending.pop(call, None)
+        if event is None:
+            self.early.add(call)
+        self.replies.append((call, body, event))
         if not self._scheduled:
             self._schedule()
 
     def finish(self, call: int, code: int, message: str) -> None:
         """Finish a call or stream with a gRPC status. No more events of it come."""
-        self.streams.pop(call, None)
+        if self.streams.pop(call, None) is None:
+            event = self.pending.pop(call, None)
+            if event is None:
+                self.early.add(call)
+            self._ended.append(event)
+        else:
+            self._ended.append(None)
         self._ends.append((call, code, message))
         if not self._scheduled:
             self._schedule()
@@ -97,12 +118,19 @@ class Outbox:
 
     def flush(self) -> None:
         self._scheduled = False
-        if self._replies:
-            replies, self._replies = self._replies, []
-            self.server.reply_many(replies)
+        if self.replies:
+            replies, self.replies = self.replies, []
+            for at, seconds in self.server.reply_many(replies):
+                self._tell(replies[at][2], replies[at][1], seconds)
         if self._ends:
             ends, self._ends = self._ends, []
-            self.server.finish_many(ends)
+            ended, self._ended = self._ended, []
+            for at, seconds in self.server.finish_many(ends):
+                self._tell(ended[at], None, seconds)
+
+    def _tell(self, event: Event | None, body: Body | None, seconds: float) -> None:
+        if event is not None:
+            self.on_slow(event, body, seconds)
 
 
 class Dispatcher:
@@ -128,32 +156,50 @@ class Dispatcher:
         self._end_of_turn = end_of_turn
         self._streams = outbox.streams
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self.malformed = [0] * len(methods)  # unary requests that are no message, by method
 
     def turn(self) -> bool:
-        """Handle one batch. True when more events may be waiting."""
+        """Handle one batch; `Outbox.flush` is to follow. True when more events may be waiting."""
         events = self._server.drain(MAX_EVENTS_PER_TURN)
         unary = self._unary
         outbox = self._outbox
-        for kind, call, method, payload, meta in events:
+        early, pending, replies = outbox.early, outbox.pending, outbox.replies
+        early.clear()
+        for event in events:
+            kind, call, method, payload, meta = event
             try:
                 if kind == UNARY:
                     handler = unary[method]
                     if handler is not None:
                         body = handler(call, payload, meta)  # type: ignore[arg-type]
                         if body is not None:
-                            outbox.reply(call, body)
+                            replies.append((call, body, event))
+                        elif call not in early:
+                            pending[call] = event
                     else:
+                        pending[call] = event
                         self._start(call, method, payload, meta)  # type: ignore[arg-type]
                 else:
                     self._other(kind, call, method, payload, meta)
-            except DecodeError:
-                self._drop(call)
-                outbox.finish(call, INTERNAL, BAD_REQUEST if kind == UNARY else BAD_MESSAGE)
             except Exception as error:
-                self._drop(call)
-                outbox.fail(call, error)
+                if kind == UNARY:
+                    pending[call] = event
+                self._failed(kind, call, method, error)
         self._end_of_turn()
         return len(events) == MAX_EVENTS_PER_TURN
+
+    def _failed(self, kind: int, call: int, method: int, error: Exception) -> None:
+        """A handler raised."""
+        stream = self._streams.get(call)
+        if stream is not None:
+            stream.on_cancel()
+        if not isinstance(error, DecodeError):
+            self._outbox.fail(call, error)
+        elif kind == UNARY:
+            self.malformed[method] += 1
+            self._outbox.finish(call, INTERNAL, BAD_REQUEST + _decode_text(error))
+        else:
+            self._outbox.finish(call, INTERNAL, BAD_MESSAGE + _decode_text(error))
 
     def _other(
         self, kind: int, call: int, method: int, payload: bytes | HttpRequest | None, meta: Meta | None
@@ -187,6 +233,7 @@ class Dispatcher:
         stream = self._streams.pop(call, None)
         if stream is not None:
             stream.on_cancel()
+        self._outbox.pending.pop(call, None)
         task = self._tasks.pop(call, None)
         if task is not None:
             task.cancel()
@@ -194,17 +241,17 @@ class Dispatcher:
     def _start(self, call: int, method: int, payload: bytes, meta: Meta) -> None:
         handler = self._coroutines[method]
         assert handler is not None, "every announced unary method has a handler"
-        self._tasks[call] = asyncio.get_running_loop().create_task(self._run(handler, call, payload, meta))
+        self._tasks[call] = asyncio.get_running_loop().create_task(
+            self._run(handler, call, method, payload, meta)
+        )
 
-    async def _run(self, handler: AsyncUnary, call: int, payload: bytes, meta: Meta) -> None:
+    async def _run(self, handler: AsyncUnary, call: int, method: int, payload: bytes, meta: Meta) -> None:
         try:
             body = await handler(call, payload, meta)
         except asyncio.CancelledError:
             raise
-        except DecodeError:
-            self._outbox.finish(call, INTERNAL, BAD_REQUEST)
         except Exception as error:
-            self._outbox.fail(call, error)
+            self._failed(UNARY, call, method, error)
         else:
             self._outbox.reply(call, body)
         finally:
@@ -218,3 +265,10 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _decode_text(error: DecodeError) -> str:
+    """What Go's protobuf says of it."""
+    if "UTF-8" in str(error):
+        return "string field contains invalid UTF-8"
+    return "proto: cannot parse invalid wire-format data"

@@ -1,16 +1,22 @@
-"""Counts of gRPC calls by method, as go-grpc-prometheus names and initialises them.
+"""Counts of gRPC calls by method, as etcd has them from go-grpc-middleware's prometheus interceptors.
 
-The dispatcher counts into plain lists indexed by the number of a method (0.05 us a count); label texts are
-put together only when somebody scrapes. Every method and code has a row from the start, as in etcd, so that a
-rate never begins with a gap.
+The wire counts where Go's interceptors do, at no cost to the loop; here the counts get etcd's names when
+somebody scrapes. Every method etcd registers at once (KV, Watch, Lease, Cluster, Maintenance, Auth, Health)
+and every one served here has a row for each code from the start, so that a rate never begins with a gap.
+
+What differs between an interceptor and the wire is settled here: a unary message that cannot be decoded
+never reaches an interceptor, and the last read of a bidirectional stream, which fails, counts as received.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from pyetcd.metrics import Histogram, HistogramVec, Registry, Row
+from google.protobuf.descriptor import MethodDescriptor
+
+from pyetcd.metrics import Family, HistogramVec, Number, Registry, Table
+from pyetcd.proto import election_pb2, health_pb2, lock_pb2, rpc_pb2
 
 CODES: Final = (
     "OK",
@@ -31,74 +37,138 @@ CODES: Final = (
     "DataLoss",
     "Unauthenticated",
 )
-_HANDLING_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+HANDLING_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+CALLER_HEADER: Final = "client-api-version"
+
+UNARY: Final = "unary"
+SERVER_STREAM: Final = "server_stream"
+BIDI_STREAM: Final = "bidi_stream"
+
 _LABELS: Final = ("grpc_method", "grpc_service", "grpc_type")
-# Server streams that are not client streams too.
-_SERVER_STREAMS: Final = frozenset(("Snapshot", "RangeStream", "Observe"))
+_AT_ONCE: Final = ("/etcdserverpb.", "/grpc.health.")
+_INTERNAL: Final = CODES.index("Internal")
+_NOTHING: Final = (0, 0, 0, 0, [0] * len(CODES), [0] * (len(HANDLING_BOUNDS) + 1), 0.0)
+
+Counts = tuple[int, int, int, int, Sequence[int], Sequence[int], float]
+"""One method's row of `Server.call_counts`."""
+
+
+def kinds() -> dict[str, str]:
+    """What every method of etcd is: full path to unary, server_stream or bidi_stream."""
+    files = (rpc_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, lock_pb2.DESCRIPTOR, election_pb2.DESCRIPTOR)
+    services = [service for file in files for service in file.services_by_name.values()]
+    return {
+        f"/{service.full_name}/{method.name}": _kind(method)
+        for service in services
+        for method in service.methods
+    }
+
+
+def _kind(method: MethodDescriptor) -> str:
+    if method.client_streaming:
+        return BIDI_STREAM
+    return SERVER_STREAM if method.server_streaming else UNARY
 
 
 class GrpcMetrics:
-    """`started[m]`, `received[m]` and `sent[m]` are added to directly; a call's end goes through `handled`.
+    """The families of calls.
 
-    `methods`: full paths with whether either side streams, in the wire's order. With `extensive`,
-    `handling(m)` is the histogram of a method's times.
+    `served`: the methods of the wire in its order; `counts`: its `call_counts`; `callers`: its
+    `caller_counts`; `malformed`: the dispatcher's unary requests that are no message, by method. With
+    `extensive` the wire has to count durations by `HANDLING_BOUNDS`.
     """
 
     def __init__(
-        self, registry: Registry, methods: Sequence[tuple[str, bool]], *, extensive: bool = False
+        self,
+        registry: Registry,
+        served: Sequence[str],
+        counts: Callable[[], Sequence[Counts]],
+        callers: Callable[[], Sequence[tuple[str, int, int]]],
+        malformed: Sequence[int],
+        *,
+        extensive: bool = False,
     ) -> None:
-        self._names = [_labels_of(path, streams) for path, streams in methods]
-        self.started = [0] * len(methods)
-        self.received = [0] * len(methods)
-        self.sent = [0] * len(methods)
-        self._ended = [[0] * len(CODES) for _ in methods]
-        add = registry.rows
-        add("grpc_server_started_total", "counter", "Calls begun.", _LABELS).rows = lambda: self._rows(
-            self.started
+        self._malformed = malformed
+        known = kinds()
+        at_once = (path for path in known if path.startswith(_AT_ONCE))
+        paths = list(dict.fromkeys([*at_once, *served]))
+        self._kinds = [known[path] for path in paths]
+        self._keys = [_labels_of(path, known[path]) for path in paths]
+        place = {path: at for at, path in enumerate(served)}
+        self._places = [place.get(path, -1) for path in paths]
+        self._counts = counts
+        self._callers = callers
+        self._add(registry, "grpc_server_started_total", "Calls begun.", self._started)
+        self._add(registry, "grpc_server_msg_received_total", "Messages received.", self._received)
+        self._add(registry, "grpc_server_msg_sent_total", "Messages sent.", self._sent)
+        codes = [(code, *key) for key in self._keys for code in CODES]
+        labels = ("grpc_code", *_LABELS)
+        registry.add(
+            Table("grpc_server_handled_total", "counter", "Calls ended, by code.", labels, codes, self._ended)
         )
-        add("grpc_server_msg_received_total", "counter", "Messages received.", _LABELS).rows = lambda: (
-            self._rows(self.received)
-        )
-        add("grpc_server_msg_sent_total", "counter", "Messages sent.", _LABELS).rows = lambda: self._rows(
-            self.sent
-        )
-        add(
-            "grpc_server_handled_total", "counter", "Calls ended, by code.", ("grpc_code", *_LABELS)
-        ).rows = self._ended_rows
-        self._handling: list[Histogram] = []
+        registry.rows(
+            "etcd_server_client_requests_total",
+            "counter",
+            "Requests by type and by version of the client's API.",
+            ("client_api_version", "type"),
+        ).rows = self._by_caller
         if extensive:
-            family: HistogramVec = registry.histograms(
-                "grpc_server_handling_seconds", "Time from begin to end of a call.", _HANDLING_BOUNDS, _LABELS
+            self._handling = registry.histograms(
+                "grpc_server_handling_seconds", "Time from begin to end of a call.", HANDLING_BOUNDS, _LABELS
             )
-            self._handling = [family.cell(*names) for names in self._names]
+            registry.on_scrape(lambda: self._fill(self._handling))
 
-    @property
-    def extensive(self) -> bool:
-        return bool(self._handling)
+    def _add(self, registry: Registry, name: str, text: str, read: Callable[[], Sequence[Number]]) -> None:
+        family: Family = Table(name, "counter", text, _LABELS, self._keys, read)
+        registry.add(family)
 
-    def handled(self, method: int, code: int, count: int = 1) -> None:
-        """Calls of a method have ended with a gRPC code."""
-        self._ended[method][code if 0 <= code < len(CODES) else 2] += count
+    def _rows(self) -> list[tuple[str, int, Counts]]:
+        """Kind, malformed messages and counts of each method, in the order of the keys."""
+        counts = self._counts()
+        return [
+            (kind, self._malformed[place], counts[place]) if place >= 0 else (kind, 0, _NOTHING)
+            for kind, place in zip(self._kinds, self._places, strict=True)
+        ]
 
-    def handling(self, method: int) -> Histogram:
-        """Times of a method's calls. Only with `extensive`."""
-        return self._handling[method]
+    def _started(self) -> list[Number]:
+        return [row[0] - malformed for _, malformed, row in self._rows()]
 
-    def _rows(self, counts: Sequence[int]) -> Iterable[Row]:
-        return zip(self._names, counts, strict=True)
+    def _received(self) -> list[Number]:
+        return [_received_of(*row) for row in self._rows()]
 
-    def _ended_rows(self) -> Iterable[Row]:
-        for names, counts in zip(self._names, self._ended, strict=True):
-            for code, count in zip(CODES, counts, strict=True):
-                yield (code, *names), count
+    def _sent(self) -> list[Number]:
+        """A unary call's interceptor counts an answer also where it is an error."""
+        return [sum(row[4]) - malformed if kind == UNARY else row[2] for kind, malformed, row in self._rows()]
+
+    def _ended(self) -> list[Number]:
+        ended: list[Number] = []
+        for _, malformed, row in self._rows():
+            codes = list(row[4])
+            codes[_INTERNAL] -= malformed
+            ended += codes
+        return ended
+
+    def _by_caller(self) -> list[tuple[tuple[str, str], int]]:
+        unary = [((version, "unary"), count) for version, count, _ in self._callers() if count]
+        streams = [((version, "stream"), count) for version, _, count in self._callers() if count]
+        return unary + streams
+
+    def _fill(self, family: HistogramVec) -> None:
+        for key, (_, _, row) in zip(self._keys, self._rows(), strict=True):
+            cell = family.cell(*key)
+            cell.counts = list(row[5])
+            cell.total = row[6]
 
 
-def _labels_of(path: str, streams: bool) -> tuple[str, str, str]:
+def _received_of(kind: str, malformed: int, row: Counts) -> int:
+    started, received, _, read_to_end, *_ = row
+    if kind == SERVER_STREAM:
+        return started  # its one request, come or not
+    if kind == BIDI_STREAM:
+        return received + read_to_end
+    return received - malformed
+
+
+def _labels_of(path: str, kind: str) -> tuple[str, str, str]:
     service, _, method = path.strip("/").rpartition("/")
-    if not streams:
-        kind = "unary"
-    elif method in _SERVER_STREAMS or service == "grpc.health.v1.Health":
-        kind = "server_stream"
-    else:
-        kind = "bidi_stream"
     return method, service, kind

@@ -10,7 +10,7 @@ those that touch many keys run as jobs.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -23,6 +23,7 @@ from pyetcd.member.requests import Done
 from pyetcd.mvcc import checks
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto import deep, errors, strict
+from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 
@@ -36,6 +37,15 @@ ROOM = strict.SHORTEST - 1  # bytes beside keys and value too few for what only 
 Work: TypeAlias = Answer | Generator[None, None, Answer]
 
 
+class Read(NamedTuple):
+    """A read under way: when it came and when its reading began, by the loop's clock; 0.0: not yet."""
+
+    call: int
+    request: RangeRequest | TxnRequest
+    asked: float
+    begun: float
+
+
 class KV:
     """etcdserverpb.KV."""
 
@@ -43,6 +53,10 @@ class KV:
         self._member = member
         self._store = member.store
         self._outbox = outbox
+        self._times = member.times
+        self._clock = member.times.clock
+        self._ranged = member.times.ranged
+        self._warn_seconds = member.times.warn_seconds
         self._done: Done[int] = self._finish
         self.unary: Mapping[str, Unary] = {
             "/etcdserverpb.KV/Range": self.range,
@@ -64,35 +78,62 @@ class KV:
             strict.check(request, payload)
         checks.check_range(request)
         member = self._member
-        if request.serializable or member.reads_are_current:
-            return self._now(call, self._store.range(request))
-        member.when_current(lambda: self._later(call, request), lambda error: self._outbox.fail(call, error))
-        return None
+        asked = self._clock()
+        if not request.serializable and not member.reads_are_current:
+            self._later(call, request, asked)
+            return None
+        try:
+            work = self._store.range(request)
+        except EtcdError as error:
+            self._times.read(request, asked, asked, None, error)
+            raise
+        took = self._clock() - asked
+        if isinstance(work, Answer) and took < self._warn_seconds:
+            self._ranged(took)
+            return member.encode(work)
+        return self._now(Read(call, request, asked, asked), work)
 
-    def _now(self, call: int, work: Work) -> Body | None:
+    def _now(self, read: Read, work: Work) -> Body | None:
         """The answer if it is there, else start the job that will give it."""
         if isinstance(work, Answer):
+            self._read_done(read, work, None)
             return self._member.encode(work)
         self._member.jobs.start(
             work,
-            lambda answer: self._finish(call, answer, None),
-            lambda error: self._outbox.fail(call, error),
+            lambda answer: self._read_done(read, answer, None, answers=True),
+            lambda error: self._read_done(read, None, error, answers=True),
         )
         return None
 
-    def _later(self, call: int, request: RangeRequest | TxnRequest) -> None:
+    def _later(self, call: int, request: RangeRequest | TxnRequest, asked: float) -> None:
+        """Read once this member is known to be current."""
+        self._member.when_current(
+            lambda: self._current(call, request, asked),
+            lambda error: self._read_done(Read(call, request, asked, 0.0), None, error, answers=True),
+        )
+
+    def _current(self, call: int, request: RangeRequest | TxnRequest, asked: float) -> None:
+        read = Read(call, request, asked, self._clock())
         try:
             work = (
                 self._store.range(request)
                 if isinstance(request, RangeRequest)
                 else self._store.txn_read(request)
             )
-            body = self._now(call, work)
         except Exception as error:
-            self._outbox.fail(call, error)
+            self._read_done(read, None, error, answers=True)
         else:
+            body = self._now(read, work)
             if body is not None:
                 self._outbox.reply(call, body)
+
+    def _read_done(
+        self, read: Read, answer: Answer | None, error: Exception | None, *, answers: bool = False
+    ) -> None:
+        """A read has ended; with `answers` the client is still to be told."""
+        self._times.read(read.request, read.asked, read.begun, answer, error)
+        if answers:
+            self._finish(read.call, answer, error)
 
     def range_stream(self, call: int, meta: Meta) -> RangeStream:
         return RangeStream(self._member, self._outbox, call)
@@ -130,10 +171,16 @@ class KV:
             cost = txn_cost(request) if member.is_nearly_full() else 0
             member.propose(TXN, payload, request, self._done, call, cost)
             return None
-        if checks.is_serializable(request) or member.reads_are_current:
-            return self._now(call, self._store.txn_read(request))
-        member.when_current(lambda: self._later(call, request), lambda error: self._outbox.fail(call, error))
-        return None
+        asked = self._clock()
+        if not checks.is_serializable(request) and not member.reads_are_current:
+            self._later(call, request, asked)
+            return None
+        try:
+            work = self._store.txn_read(request)
+        except EtcdError as error:
+            self._times.read(request, asked, asked, None, error)
+            raise
+        return self._now(Read(call, request, asked, asked), work)
 
     def compact(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         request, payload = strict.parse_logged(CompactionRequest, payload)

@@ -11,6 +11,7 @@ from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
 from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
+from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
 from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
@@ -19,8 +20,11 @@ from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
 from pyetcd.api.listeners import listen, load_tls, log_serving, planned
 from pyetcd.api.maintenance import Maintenance
+from pyetcd.api.metrics_port import MetricsPort
+from pyetcd.api.request_stats import RequestStats
 from pyetcd.api.request_stats import RequestStats
 from pyetcd.api.watch import Watch
+from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
@@ -99,6 +103,9 @@ class ClientServer:
             metrics.counter("etcd_server_health_success"),
             metrics.counter("etcd_server_health_failures"),
         )
+        self._metrics_port: MetricsPort | None = None
+        if config.listen_metrics_urls:
+            self._metrics_port = MetricsPort(member, checks, registry, loop)
         access = Access(frozenset(config.cors), frozenset(config.host_whitelist))
         self._http = HttpRoutes(self._server, member, checks, registry, access=access)
         self._outbox = outbox
@@ -122,6 +129,16 @@ class ClientServer:
             extensive=extensive,
         )
         bind_wire(metrics, server.message_bytes, self.hub)
+        server = self._server
+        GrpcMetrics(
+            registry,
+            names,
+            server.call_counts,
+            server.caller_counts,
+            self._dispatcher.malformed,
+            extensive=extensive,
+        )
+        bind_wire(metrics, server.message_bytes, self.hub)
         self._listeners = planned(config)
         self._serving = False
         self._leadership_timer: asyncio.TimerHandle | None = None
@@ -129,8 +146,12 @@ class ClientServer:
     def listen(self, files: Files) -> None:
         """Bind; connections wait until `serve`. OSError when an address cannot be had, BadCertificate."""
         config = self._member.config
-        tls = load_tls(files, config.client_tls) if any(each.secure for each in self._listeners) else None
+        urls = config.listen_metrics_urls
+        secure = any(each.secure for each in self._listeners) or any(url.is_secure for url in urls)
+        tls = load_tls(files, config.client_tls) if secure else None
         listen(self._server, self._listeners, tls)
+        if self._metrics_port is not None:
+            self._metrics_port.listen(urls, tls)
         self._loop.add_reader(self._wake.fileno(), self._turn)
 
     def serve(self) -> None:
@@ -160,6 +181,8 @@ class ClientServer:
             self._leadership_timer.cancel()
         await self._dispatcher.close()
         await self._http.close()
+        if self._metrics_port is not None:
+            await self._metrics_port.close()
         self._outbox.flush()
         self._loop.remove_reader(self._wake.fileno())
         await self._loop.run_in_executor(None, self._server.shutdown, STOP_GRACE_SECONDS)

@@ -43,6 +43,7 @@ __all__ = [
     "WARN",
     "Fields",
     "Log",
+    "ago",
     "attach",
     "duration",
     "duration_ns",
@@ -297,6 +298,11 @@ def attach(loop: WriterLoop | None) -> None:
     and takes the lines of other threads. None to let go.
     """
     _output.attach(loop)
+
+
+def ago(seconds: float) -> str:
+    """The moment so many seconds before now, as lines are dated."""
+    return _Clock().text(time.time_ns() - round(seconds * 1e9))
 
 
 def flush(timeout_seconds: float = 1.0) -> None:

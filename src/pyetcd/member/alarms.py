@@ -24,9 +24,11 @@ class Alarms:
     def __init__(self, backend: Buckets) -> None:
         self._backend = backend
         self._active: dict[tuple[int, int], AlarmMember] = {}
+        self.seen: dict[tuple[int, int], AlarmMember] = {}  # active now or since the start
         for key, _ in backend.scan(BUCKET, b""):
             member = AlarmMember.FromString(key)
             self._active[member.alarm, member.memberID] = member
+            self.seen[member.alarm, member.memberID] = member
         self._refresh()
 
     def _refresh(self) -> None:
@@ -41,6 +43,7 @@ class Alarms:
             return existing
         alarm = AlarmMember(memberID=member_id, alarm=kind)  # type: ignore[arg-type]
         self._active[kind, member_id] = alarm
+        self.seen[kind, member_id] = alarm
         self._backend.put(BUCKET, alarm.SerializeToString(), b"")
         self._refresh()
         return alarm

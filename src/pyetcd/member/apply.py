@@ -16,7 +16,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -24,10 +24,12 @@ from pyetcd import logs
 from pyetcd.cluster.membership import Membership
 from pyetcd.cluster.versions import Downgrade, Version
 from pyetcd.lease.lessor import Lessor
+from pyetcd.logs import duration
 from pyetcd.member.alarms import Alarms
 from pyetcd.member.jobs import Jobs
 from pyetcd.member.position import Position
 from pyetcd.member.quota import lease_cost, put_cost, txn_cost
+from pyetcd.member.request_times import Append, RequestTimes, shown_proposal
 from pyetcd.member.requests import Waiter, Waiters
 from pyetcd.mvcc.answer import Answer, Applied, Unfinished
 from pyetcd.mvcc.store import Store
@@ -66,6 +68,16 @@ NOTHING: tuple[bytes, ...] = ()
 OWN_FAULTS = (DatabaseError, OSError, MemoryError)
 
 
+class Running(NamedTuple):
+    """An entry that is being applied: what it is, when that began, who waits for it."""
+
+    kind: int
+    request: Message
+    data: bytes
+    begun: float
+    waiter: Waiter[Any] | None
+
+
 class Applier:
     """Applies entries to the rooms that hold state. `resume` is called when an entry that took turns is
     done."""
@@ -90,6 +102,7 @@ class Applier:
         hold: Callable[[], None],
         release: Callable[[], None],
         on_failure: Callable[[BaseException], None],
+        times: RequestTimes,
     ) -> None:
         self._store = store
         self._lessor = lessor
@@ -108,6 +121,11 @@ class Applier:
         self._hold = hold
         self._release = release
         self._on_failure = on_failure
+        self._times = times
+        self._clock = times.clock
+        self._warn_seconds = times.warn_seconds
+        self._appends: dict[int, tuple[Append, Append]] = {}  # by kind: times to apply, times to answer
+        self._at = 0.0  # when the entry before was done, if the next one follows at once
         request = InternalRaftRequest
         self._handlers: Mapping[int, Callable[[Any], Result]] = {
             request.RANGE_FIELD_NUMBER: self._range,
@@ -122,6 +140,10 @@ class Applier:
             request.CLUSTER_VERSION_SET_FIELD_NUMBER: self._set_version,
             request.CLUSTER_MEMBER_ATTR_SET_FIELD_NUMBER: self._set_attributes,
             request.DOWNGRADE_INFO_SET_FIELD_NUMBER: self._set_downgrade,
+        }
+        self._unanswered: Mapping[int, Callable[[Any], Result]] = {
+            **self._handlers,
+            request.TXN_FIELD_NUMBER: self._txn_unanswered,
         }
 
     def apply(self, entry: Entry) -> bool:
@@ -138,17 +160,22 @@ class Applier:
             return True
         waiter = self._waiters.take(entry.data)
         if waiter is not None:
-            return self._run(waiter.kind, waiter.request, waiter)
+            return self._run(waiter.kind, waiter.request, entry.data, waiter)
         try:
             kind, request = _inner(entry.data)
         except (DecodeError, EtcdError, ValueError) as error:
             _log.error("an entry is applied as nothing", {"index": entry.index, "error": str(error)})
             return True
-        return self._run(kind, request, None)
+        return self._run(kind, request, entry.data, None)
 
-    def _run(self, kind: int, request: Message, waiter: Waiter[Any] | None) -> bool:
+    def batch_done(self) -> None:
+        """No entry follows at once: the next one's time begins when it comes."""
+        self._at = 0.0
+
+    def _run(self, kind: int, request: Message, data: bytes, waiter: Waiter[Any] | None) -> bool:
+        begun = self._at or self._clock()  # in a batch one reading of the clock is enough for each entry
         try:
-            handler = self._handlers.get(kind)
+            handler = (self._handlers if waiter is not None else self._unanswered).get(kind)
             if handler is None:
                 raise ValueError(f"requests of kind {kind} are not known to this member")
             result = handler(request)
@@ -157,54 +184,96 @@ class Applier:
             self._end(waiter, error)
             return False
         except Exception as error:
-            self._failed(waiter, error)
+            self._failed(Running(kind, request, data, begun, waiter), error)
             return True
-        return self._answer(waiter, result)
+        if not isinstance(result, Answer):
+            return self._later(Running(kind, request, data, begun, waiter), result)
+        now = self._at = self._clock()
+        try:
+            applied, answered = self._appends[kind]
+        except KeyError:
+            applied, answered = self._learn(kind)
+        applied(now - begun)
+        if now - begun > self._warn_seconds:
+            self._times.slow_apply(now - begun, kind, request, data, result, None)
+        if waiter is not None:
+            answered(now - waiter.since)
+            waiter.done(waiter.token, result, None)
+        return True
 
-    def _answer(self, waiter: Waiter[Any] | None, result: Result) -> bool:
-        if isinstance(result, Answer):
-            if waiter is not None:
-                waiter.done(waiter.token, result, None)
-            return True
+    def _learn(self, kind: int) -> tuple[Append, Append]:
+        appends = self._appends[kind] = (self._times.applied(kind, True), self._times.answered(kind, True))
+        return appends
+
+    def _later(self, running: Running, result: Result) -> bool:
+        """The entry, or its answer, takes more turns."""
         if isinstance(result, Unfinished):
             self._hold()
             self._jobs.start(
                 result.steps,
-                lambda outcome: self._finished(waiter, outcome),
-                lambda error: self._finished(waiter, error),
+                lambda outcome: self._finished(running, outcome),
+                lambda error: self._finished(running, error),
             )
             return False
-        if waiter is None:
+        if isinstance(result, Answer):
+            self._done(running, result, None)
+        elif running.waiter is None:
             result.close()
-            return True
-        self._jobs.start(
-            result,
-            lambda answer: waiter.done(waiter.token, answer, None),
-            lambda error: waiter.done(waiter.token, None, error),
-        )
+            self._done(running, None, None)
+        else:
+            self._jobs.start(
+                result,
+                lambda answer: self._done(running, answer, None),
+                lambda error: self._done(running, None, error),
+            )
         return True
 
-    def _finished(self, waiter: Waiter[Any] | None, outcome: Result | Exception) -> None:
+    def _finished(self, running: Running, outcome: Result | Exception) -> None:
         if isinstance(outcome, OWN_FAULTS):
-            self._end(waiter, outcome)
+            self._end(running.waiter, outcome)
             return
         self._release()
         if isinstance(outcome, Exception):
-            self._failed(waiter, outcome)
+            self._failed(running, outcome)
         else:
-            self._answer(waiter, outcome)
+            self._later(running, outcome)
         self._resume()
 
-    def _failed(self, waiter: Waiter[Any] | None, error: Exception) -> None:
+    def _done(self, running: Running, answer: Answer | None, error: Exception | None) -> None:
+        """An entry is applied, and there is its answer or why there is none."""
+        kind, request, data, begun, waiter = running
+        now = self._clock()
+        took = now - begun
+        applied, answered = self._appends.get(kind) or self._learn(kind)
+        if error is not None and not isinstance(error, errors.COMPACTED):
+            applied = self._times.applied(kind, False)
+        applied(took)
+        if took > self._warn_seconds:
+            self._times.slow_apply(took, kind, request, data, answer, error)
+        if waiter is not None:
+            answered(now - waiter.since)
+            waiter.done(waiter.token, answer, error)
+        self._at = 0.0
+
+    def _failed(self, running: Running, error: Exception) -> None:
+        took = self._clock() - running.begun
+        self._done(running, None, error)
         index = self._position.index
-        if isinstance(error, EtcdError):
-            _log.warn("failed to apply request", {"index": index, "error": error})
+        if isinstance(error, errors.COMPACTED):
+            pass  # what the client asked for is simply gone, no failure to etcd
+        elif isinstance(error, EtcdError):
+            fields = {
+                "index": index,
+                "took": duration(took),
+                "request": shown_proposal(running.kind, running.request, running.data),
+                "response": "",
+                "error": error,
+            }
+            _log.warn("failed to apply request", fields)
         elif isinstance(error, ValueError):
             _log.error("an entry is applied as nothing", {"index": index, "error": error})
         else:
             _log.error("an entry is applied as nothing", {"index": index, "error": repr(error)}, exc=error)
-        if waiter is not None:
-            waiter.done(waiter.token, None, error)
 
     def _end(self, waiter: Waiter[Any] | None, error: BaseException) -> None:
         if waiter is not None:
@@ -247,10 +316,13 @@ class Applier:
         self._check_healthy()
         return self._store.delete_range(request)
 
-    def _txn(self, request: TxnRequest) -> Result:
+    def _txn(self, request: TxnRequest, answered: bool = True) -> Result:
         self._check_healthy()
         fits = self._check_room(txn_cost, request)
-        return self._within_quota(fits, self._store.txn(request))
+        return self._within_quota(fits, self._store.txn(request, answered))
+
+    def _txn_unanswered(self, request: TxnRequest) -> Result:
+        return self._txn(request, answered=False)
 
     def _compact(self, request: CompactionRequest) -> Result:
         self._check_healthy()

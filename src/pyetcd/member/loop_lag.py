@@ -8,6 +8,7 @@ wait with it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from pyetcd import logs
@@ -20,11 +21,20 @@ _log = logs.get("member")
 
 
 class LoopLag:
-    """Observes into `histogram` from `start` to `stop`. `worst_seconds` is the longest delay so far."""
+    """Observes into `histogram` from `start` to `stop`. `worst_seconds` is the longest delay so far.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, histogram: Histogram) -> None:
+    `also` is called each time, for what has to be done now and then.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        histogram: Histogram,
+        also: Callable[[], object] = lambda: None,
+    ) -> None:
         self._loop = loop
         self._histogram = histogram
+        self._also = also
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.worst_seconds = 0.0
@@ -49,3 +59,4 @@ class LoopLag:
         if late > WARN_SECONDS:
             _log.warn("the event loop was held up", {"took": logs.duration(late)})
         self._schedule()
+        self._also()

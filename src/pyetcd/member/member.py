@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -26,7 +27,8 @@ from pyetcd.member.jobs import Job, Jobs
 from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
 from pyetcd.member.quota import dearest
-from pyetcd.member.requests import Done, RequestIds, Token, Waiters
+from pyetcd.member.request_times import RequestTimes
+from pyetcd.member.requests import Done, RequestIds, Token, Waiter, Waiters
 from pyetcd.member.snapshots import Retention
 from pyetcd.mvcc.answer import Answer, finish
 from pyetcd.mvcc.compaction import CompactionConfig
@@ -35,7 +37,7 @@ from pyetcd.mvcc.restore import restore
 from pyetcd.mvcc.store import Store
 from pyetcd.proto import errors
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
-from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest
+from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest, RangeRequest
 from pyetcd.proto.splice import ResponseHeaders, field_head, varint
 from pyetcd.raft import Message as RaftMessage
 from pyetcd.raft import ReadState
@@ -48,6 +50,7 @@ MAX_INT64 = (1 << 63) - 1
 
 _log = logs.get("member")
 _RAFT = InternalRaftRequest
+_HEALTH = RangeRequest(limit=1, keys_only=True, serializable=True)
 
 
 class Member:
@@ -95,13 +98,20 @@ class Member:
                 config.effective_compaction_batch_limit, config.effective_compaction_sleep_interval_seconds
             ),
         )
+        self.times = RequestTimes(loop.time, config.warning_apply_duration_seconds)
         self._request_ids = RequestIds(self.id, unix_ms)
         self._waiters = Waiters(self._request_ids, config.request_timeout_seconds)
+        self._waiters.on_failed = self._proposal_failed
         self._quota = config.quota_limit_bytes
         self._dearest_request = dearest(config.max_request_bytes)
         self._room = 0
         self._room_as_of = -1
         self._raising_alarm = False
+        self.leader_changes = 0  # leaders seen to come
+        self.reads_timed_out = 0  # rounds of linearizable reads
+        self.hash_seconds: list[float] = []  # of databases, and of revisions; the metrics take them away
+        self.hash_revision_seconds: list[float] = []
+        self._last_leader = 0
         self.reads_are_current = False
         self._readers: list[tuple[Callable[[], None], Callable[[Exception], None], float]] = []
         self._tags: dict[int, bytes] = {}
@@ -127,6 +137,7 @@ class Member:
             hold=self.backend.hold,
             release=self.backend.release,
             on_failure=on_failure,
+            times=self.times,
         )
         self.consensus = Consensus(
             opened.node,
@@ -181,6 +192,11 @@ class Member:
     def applied_index(self) -> int:
         return self._position.index
 
+    @property
+    def log_bytes_written(self) -> int:
+        """Into the log since the start."""
+        return self._wal.bytes_written
+
     def new_lease_id(self) -> int:
         """For a lease whose client chose none: positive, and no request's ID."""
         while not (lease_id := self._request_ids.next() & MAX_INT64):
@@ -228,6 +244,7 @@ class Member:
         """The limit is on the entry, envelope included."""
         head = len(field_head(kind, len(payload)))
         if self._waiters.header_bytes + head + len(payload) > self.config.max_request_bytes:
+            self.times.answered(kind, False)(0.0)
             raise errors.REQUEST_TOO_LARGE
 
     async def request(self, kind: int, payload: bytes, request: Message) -> Answer:
@@ -249,6 +266,19 @@ class Member:
 
     def end_of_turn(self) -> None:
         self.consensus.flush()
+        self.times.settle()
+
+    def _proposal_failed(self, waiter: Waiter[Any]) -> None:
+        self.times.answered(waiter.kind, False)(self._loop.time() - waiter.since)
+
+    @property
+    def pending_proposals(self) -> int:
+        """Proposed and not yet applied, refused or given up."""
+        return len(self._waiters)
+
+    @property
+    def failed_proposals(self) -> int:
+        return self._waiters.failed
 
     def _dropped(self, proposals: list[bytes]) -> None:
         for data in proposals:
@@ -296,10 +326,23 @@ class Member:
         await future
 
     async def linearizable_read(self) -> None:
-        await self.current()
+        asked = self._loop.time()
+        try:
+            await self.current()
+        except errors.EtcdError as error:
+            self.times.read(_HEALTH, asked, 0.0, None, error)
+            raise
+        self._read_once(asked)
 
     async def serializable_read(self) -> None:
-        self.store.get(b"\x00")
+        self._read_once(self._loop.time())
+
+    def _read_once(self, asked: float) -> None:
+        """What etcd's health checks read: the keys of a range that holds none."""
+        begun = self._loop.time()
+        work = self.store.range(_HEALTH)
+        assert isinstance(work, Answer), "a single key is read at once"
+        self.times.read(_HEALTH, asked, begun, work, None)
 
     def _refresh_reads(self) -> None:
         """A sole voter that leads and has committed in its term is current at all times: what is
@@ -331,6 +374,7 @@ class Member:
 
     async def hash(self) -> tuple[int, int]:
         """Hash over all buckets, and the revision it holds for."""
+        begun = self._loop.time()
         revision = self.store.revision
         await self.backend.commit()
         pinned = self.backend.pin()
@@ -338,9 +382,13 @@ class Member:
             return await self.jobs.run(hash_database(pinned)), revision
         finally:
             pinned.close()
+            self.hash_seconds.append(self._loop.time() - begun)
 
     async def hash_kv(self, revision: int) -> KeyValueHash:
-        return await self.jobs.run(self.store.hash_kv(revision))
+        begun = self._loop.time()
+        result = await self.jobs.run(self.store.hash_kv(revision))
+        self.hash_revision_seconds.append(self._loop.time() - begun)
+        return result
 
     # Life
 
@@ -394,11 +442,14 @@ class Member:
         now = self._loop.time()
         self._waiters.expire(now, lambda waiter: errors.TIMEOUT())
         self.leases.tick(now)
+        if self._readers and self._readers[0][2] <= now:
+            self.reads_timed_out += 1
         while self._readers and self._readers[0][2] <= now:
             _, fail, _ = self._readers.pop(0)
             fail(errors.TIMEOUT())
 
     def _applied(self) -> None:
+        self._applier.batch_done()
         self.leases.applied()
         self.retention.after_apply()
 
@@ -408,6 +459,10 @@ class Member:
             self.retention.force()
 
     def _leadership_changed(self) -> None:
+        leader = self.consensus.node.lead
+        if leader and leader != self._last_leader:
+            self.leader_changes += 1
+        self._last_leader = leader
         self._refresh_reads()
         if not self.consensus.node.is_leader:
             self.leases.demote()

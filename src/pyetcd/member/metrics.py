@@ -2,8 +2,9 @@
 
 What a room counts in plain attributes anyway is bound by callable with `MemberMetrics.bind` where the member
 is put together; times are observed through the histograms below. A family that nothing feeds yet stays at
-zero, as it does in etcd, so that dashboards find every name. The families of peers, the proxy and the Go
-runtime's heap are not here.
+zero, as it does in etcd, so that dashboards find every name. Families of requests are in `request_times`,
+those of gRPC calls in `api.grpc_metrics`, those of the process in `process_metrics`; those of peers are not
+here yet.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pyetcd.member.features import FEATURES
-from pyetcd.metrics import Counter, Gauge, Histogram, HistogramVec, Registry, exponential
+from pyetcd.metrics import Counter, Gauge, Histogram, Registry, exponential
 from pyetcd.version import SERVER_VERSION
 
 MILLISECONDS_UP: Final = exponential(0.001, 2, 14)
@@ -29,6 +30,7 @@ _COUNTERS: Final = {
     "etcd_debugging_server_lease_expired_total": "Leases that ran out.",
     "etcd_debugging_store_expires_total": "Keys expired in the v2 store, which does not exist here.",
     "etcd_debugging_store_watch_requests_total": "Watches on the v2 store, which does not exist here.",
+    "etcd_grpc_proxy_events_coalescing_total": "Events the gRPC proxy coalesced; this is none.",
     "etcd_mvcc_delete_total": "Deletes seen by this member.",
     "etcd_mvcc_put_total": "Puts seen by this member.",
     "etcd_mvcc_range_total": "Ranges seen by this member.",
@@ -59,6 +61,10 @@ _GAUGES: Final = {
     "etcd_debugging_store_watchers": "Watchers on the v2 store, which does not exist here.",
     "etcd_disk_defrag_inflight": "1 while a defragmentation is under way.",
     "etcd_disk_wal_write_bytes_total": "Bytes written to the write-ahead log.",
+    "etcd_grpc_proxy_cache_hits_total": "Cache hits of the gRPC proxy; this is none.",
+    "etcd_grpc_proxy_cache_keys_total": "Keys cached by the gRPC proxy; this is none.",
+    "etcd_grpc_proxy_cache_misses_total": "Cache misses of the gRPC proxy; this is none.",
+    "etcd_grpc_proxy_watchers_coalescing_total": "Watchers the gRPC proxy coalesced; this is none.",
     "etcd_mvcc_db_open_read_transactions": "Read transactions open on the database file.",
     "etcd_mvcc_db_total_size_in_bytes": "Size of the database file.",
     "etcd_mvcc_db_total_size_in_use_in_bytes": "Size of the database file without its free pages.",
@@ -145,42 +151,14 @@ class MemberMetrics:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.gatherers: list[Callable[[], None]] = []  # fetch what rooms keep in lists; see `gather`
+        registry.on_scrape(self.gather)
         self._counters = {name: registry.counter(name, text) for name, text in _COUNTERS.items()}
         self._gauges = {name: registry.gauge(name, text) for name, text in _GAUGES.items()}
         self._histograms = {
             name: registry.histogram(name, text, bounds) for name, (text, bounds) in _HISTOGRAMS.items()
         }
         self._gauges["etcd_debugging_mvcc_compact_revision"].value = -1
-        self.apply_duration: HistogramVec = registry.histograms(
-            "etcd_server_apply_duration_seconds",
-            "Time to apply an entry, by kind of request.",
-            exponential(0.0001, 2, 20),
-            ("op", "success", "version"),
-        )
-        self.request_duration: HistogramVec = registry.histograms(
-            "etcd_server_request_duration_seconds",
-            "Time from proposal to answer, by kind of request.",
-            MILLISECONDS_UP,
-            ("success", "type"),
-        )
-        self.range_duration: HistogramVec = registry.histograms(
-            "etcd_server_range_duration_seconds",
-            "Time of a range.",
-            MILLISECONDS_UP,
-            ("success",),
-        )
-        self.client_requests = registry.counters(
-            "etcd_server_client_requests_total",
-            "Requests by type and by version of the client.",
-            ("client_api_version", "type"),
-        )
-        self.loop_lag = self.histogram("pyetcd_loop_lag_seconds")
-        self.wal_fsync = self.histogram("etcd_disk_wal_fsync_duration_seconds")
-        self.wal_write = self.histogram("etcd_disk_wal_write_duration_seconds")
-        self.backend_commit = self.histogram("etcd_disk_backend_commit_duration_seconds")
-        self.lease_ttl = self.histogram("etcd_debugging_lease_ttl_total")
-        self.health_success = self.counter("etcd_server_health_success")
-        self.health_failures = self.counter("etcd_server_health_failures")
 
     def counter(self, name: str) -> Counter:
         """KeyError when there is none."""
@@ -193,6 +171,11 @@ class MemberMetrics:
     def histogram(self, name: str) -> Histogram:
         """KeyError when there is none."""
         return self._histograms[name]
+
+    def gather(self) -> None:
+        """Bring histograms up to date. To be called now and then too, since lists are bounded."""
+        for gather in self.gatherers:
+            gather()
 
     def bind(self, reads: Mapping[str, Callable[[], int | float]]) -> None:
         """Let counters and gauges read what the rooms count themselves. KeyError for an unknown name."""

@@ -238,6 +238,7 @@ class Store:
     def compact(self, revision: int) -> None:
         """Accept a compaction; its work goes on in the background. Raises COMPACTED or FUTURE_REVISION."""
         self._compactor.schedule(revision, self._writer.revision)
+        self._ranges_run += 1  # etcd reads a key to learn the revision, and counts it
 
     async def compacted(self) -> None:
         """Wait until all accepted compactions have removed what they remove; `backend.commit()` makes it
