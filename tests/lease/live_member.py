@@ -20,16 +20,22 @@ from pyetcd.member.opening import open_member
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import (
+    AlarmRequest,
+    DeleteRangeRequest,
     LeaseCheckpointRequest,
     LeaseGrantRequest,
     LeaseRevokeRequest,
     PutRequest,
+    TxnRequest,
 )
 from pyetcd.storage.files import OsFiles
 
 DEADLINE_SECONDS = 30.0
 KINDS: dict[type[Message], int] = {
     PutRequest: InternalRaftRequest.PUT_FIELD_NUMBER,
+    DeleteRangeRequest: InternalRaftRequest.DELETE_RANGE_FIELD_NUMBER,
+    TxnRequest: InternalRaftRequest.TXN_FIELD_NUMBER,
+    AlarmRequest: InternalRaftRequest.ALARM_FIELD_NUMBER,
     LeaseGrantRequest: InternalRaftRequest.LEASE_GRANT_FIELD_NUMBER,
     LeaseRevokeRequest: InternalRaftRequest.LEASE_REVOKE_FIELD_NUMBER,
     LeaseCheckpointRequest: InternalRaftRequest.LEASE_CHECKPOINT_FIELD_NUMBER,
