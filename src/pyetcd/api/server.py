@@ -11,7 +11,6 @@ from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
 from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
-from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
 from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
@@ -22,9 +21,7 @@ from pyetcd.api.listeners import listen, load_tls, log_serving, planned
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.metrics_port import MetricsPort
 from pyetcd.api.request_stats import RequestStats
-from pyetcd.api.request_stats import RequestStats
 from pyetcd.api.watch import Watch
-from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
@@ -119,16 +116,6 @@ class ClientServer:
             self._http.handle,
             member.end_of_turn,
         )
-        server = self._server
-        GrpcMetrics(
-            registry,
-            names,
-            server.call_counts,
-            server.caller_counts,
-            self._dispatcher.malformed,
-            extensive=extensive,
-        )
-        bind_wire(metrics, server.message_bytes, self.hub)
         server = self._server
         GrpcMetrics(
             registry,

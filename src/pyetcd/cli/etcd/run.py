@@ -23,12 +23,9 @@ from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_log import log_start
 from pyetcd.member.instruments import Instruments
 from pyetcd.member.loop_lag import LoopLag
-from pyetcd.member.instruments import Instruments
-from pyetcd.member.loop_lag import LoopLag
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.opening import CannotOpen, open_member
-from pyetcd.member.process_metrics import ProcessMetrics
 from pyetcd.member.process_metrics import ProcessMetrics
 from pyetcd.metrics import Registry
 from pyetcd.storage.backend import BackendFailed
@@ -117,7 +114,6 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
         loop.add_signal_handler(number, end, -number)
     published = asyncio.Event()
     member.start()
-    lag.start()
     lag.start()
     publishing = loop.create_task(member.publish())
     publishing.add_done_callback(lambda task: published.set())
