@@ -106,7 +106,7 @@ class KeepAlive:
     # What happens to it
 
     def on_message(self, payload: bytes) -> None:
-        if self._end is not None:
+        if self._end is not None or not self._is_open:
             return
         try:
             lease_id = strict.parse(LeaseKeepAliveRequest, payload).ID
