@@ -7,7 +7,8 @@ from pyetcd.api.one_request import OneRequest
 from pyetcd.member.jobs import Handle, Job
 from pyetcd.member.member import Member
 from pyetcd.mvcc import checks
-from pyetcd.mvcc.stream import Stream
+from pyetcd.mvcc.record import MORE
+from pyetcd.mvcc.stream import Stream, StreamMessage
 from pyetcd.proto import errors, strict
 from pyetcd.proto.rpc_pb2 import RangeRequest
 from pyetcd.proto.splice import varint
@@ -25,6 +26,8 @@ class RangeStream(OneRequest[RangeRequest]):
         self._call = call
         self._stream: Stream | None = None
         self._running: Handle | None = None
+        self._times = member.times
+        self._begun = 0.0  # when the reading of the next message began, loop time
 
     def parse(self, payload: bytes) -> RangeRequest:
         return strict.parse(RangeRequest, payload)
@@ -42,12 +45,14 @@ class RangeStream(OneRequest[RangeRequest]):
 
     def _resume(self) -> None:
         if self._stream is not None and self._running is None:
+            self._begun = self._times.clock()
             self._running = self._member.jobs.start(self._read(self._stream), self._paused, self._fail)
 
     def _read(self, stream: Stream) -> Job[bool]:
         """Send until the range is done (True) or the client is behind (False)."""
         for message in stream:
             if message is not None:
+                self._note_range(message)
                 head = self._member.header(message.revision) if message.revision else b""
                 size = len(head) + message.size
                 body = [_RANGE_RESPONSE + varint(size), head, *message.body]
@@ -59,6 +64,13 @@ class RangeStream(OneRequest[RangeRequest]):
             yield
         return True
 
+    def _note_range(self, message: StreamMessage) -> None:
+        """Each message is a range to etcd, and so is the count of the rest."""
+        now = self._times.clock()
+        ranges = 2 if MORE in message.body else 1
+        self._times.range_duration.cell("true").observe((now - self._begun) / ranges, ranges)
+        self._begun = now
+
     def _paused(self, done: bool) -> None:
         self._running = None
         if done:
@@ -66,6 +78,8 @@ class RangeStream(OneRequest[RangeRequest]):
             self._outbox.finish(self._call, errors.OK, "")
 
     def _fail(self, error: Exception) -> None:
+        if self._stream is not None:
+            self._times.range_duration.cell("false").observe(self._times.clock() - self._begun)
         self._running = self._stream = None
         self._outbox.fail(self._call, error)
 

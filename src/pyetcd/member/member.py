@@ -244,7 +244,7 @@ class Member:
         """The limit is on the entry, envelope included."""
         head = len(field_head(kind, len(payload)))
         if self._waiters.header_bytes + head + len(payload) > self.config.max_request_bytes:
-            self.times.answered(kind, False)(0.0)
+            self.times.answered(kind, True)(0.0)  # a success to etcd: only what raft refuses is none
             raise errors.REQUEST_TOO_LARGE
 
     async def request(self, kind: int, payload: bytes, request: Message) -> Answer:
@@ -269,7 +269,9 @@ class Member:
         self.times.settle()
 
     def _proposal_failed(self, waiter: Waiter[Any]) -> None:
-        self.times.answered(waiter.kind, False)(self._loop.time() - waiter.since)
+        """Raft refused it, or it took too long, which is a success to etcd's count."""
+        waited = self._loop.time() - waiter.since
+        self.times.answered(waiter.kind, waited >= self.config.request_timeout_seconds)(waited)
 
     @property
     def pending_proposals(self) -> int:
