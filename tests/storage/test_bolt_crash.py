@@ -11,6 +11,7 @@ from bolt_disk import Content, Image, RecordingFiles, applied, change, content, 
 from pyetcd.storage.bolt import Database
 from pyetcd.storage.files import OsFiles
 
+Changes = dict[bytes, dict[bytes, bytes | None]]
 HOW = ("none", "all", "some", "torn", "torn")
 GROW = 64 << 10
 
@@ -82,6 +83,59 @@ def test_crash_after_crash_loses_nothing_that_was_durable(seed: int, tmp_path: P
         assert found in states
         before = found
         left = {name: (tmp_path / "check" / name).read_bytes() for name in left}
+
+
+def without_sums(directory: Path, files: dict[str, bytes], changes: Changes) -> dict[str, bytes]:
+    """The files after a commit by somebody who knows nothing of checksums, as Go's bbolt."""
+    database = Database.open(OsFiles(), str(place(directory, files)), grow_bytes=GROW, checksums=False)
+    change(database, changes)
+    database.close()
+    return {name: (directory / name).read_bytes() for name in files}
+
+
+@pytest.mark.parametrize("sidecar", ["missing", "stale", "damaged", "of another database"])
+def test_a_crash_of_the_commit_that_ties_new_checksums_costs_nothing(sidecar: str, tmp_path: Path) -> None:
+    """All sums are written anew then, over whatever is there; until its end that must do no harm."""
+    rnd = random.Random(sidecar)
+    database = Database.open(OsFiles(), str(tmp_path / "db"), grow_bytes=GROW)
+    before = applied({}, random_changes(rnd, {}, 1))
+    before[b"key"] = {b"%03d" % number: rnd.randbytes(200) for number in range(300)}
+    change(database, before)
+    database.close()
+    start = {name: (tmp_path / name).read_bytes() for name in ("db", "db.sum")}
+    if sidecar == "missing":
+        del start["db.sum"]
+    elif sidecar == "stale":
+        changes = random_changes(rnd, before, 2)
+        start, before = without_sums(tmp_path / "go", start, changes), applied(before, changes)
+    elif sidecar == "damaged":
+        start["db.sum"] = rnd.randbytes(len(start["db.sum"]))
+    else:
+        other = Database.open(OsFiles(), str(place(tmp_path / "other", {})), grow_bytes=GROW)
+        change(other, {b"key": {b"%03d" % number: rnd.randbytes(200) for number in range(300)}})
+        other.close()
+        start["db.sum"] = (tmp_path / "other" / "db.sum").read_bytes()
+    files = RecordingFiles()
+    database = Database.open(files, str(place(tmp_path / "run", start)), grow_bytes=GROW)
+    assert content(database) == before
+    assert not database.checked_sums
+    image = Image(start)
+    for turn in (3, 4):  # the next one as well: it writes but a few of the sums
+        changes = random_changes(rnd, before, turn)
+        after = applied(before, changes)
+        change(database, changes)
+        for at, operation in enumerate(files.operations):
+            for how in HOW:
+                found, txid, _ = read_back(tmp_path / "crash", image.lose_power(rnd, how))
+                assert found in (before, after), (turn, at, how)
+                assert (found == after) == (txid == database.state.meta.txid)
+            image.advance(operation)
+        files.operations.clear()
+        found, _, checked = read_back(tmp_path / "crash", image.lose_power(rnd, "none"))
+        assert found == after
+        assert checked, "from here on the sums count again"
+        before = after
+    database.close()
 
 
 @pytest.mark.parametrize("how", HOW)

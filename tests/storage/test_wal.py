@@ -293,6 +293,46 @@ def test_a_missing_segment_is_named(directory: str) -> None:
         reopen(directory)
 
 
+def test_a_purge_cut_short_may_leave_any_of_the_segments_a_start_does_not_need(directory: str) -> None:
+    wal = create(directory)
+    for i in range(1, 101):
+        wal.save(HardState(1, 5, i), [entry(1, i, b"v" * 500)], True)
+        wal.completed()
+    wal.save_snapshot(100, 1, CONF_STATE)
+    wal.close()
+    segments = sorted(Path(directory).iterdir())
+    segments[1].unlink()
+    segments[3].unlink()
+    wal, replay = reopen(directory)
+    assert replay.marker.index == 100
+    assert wal.purge(1) == [str(path) for path in (segments[0], segments[2], *segments[4:-1])]
+    wal.close()
+
+
+def test_what_the_opener_does_not_accept_is_left_as_it_is(directory: str) -> None:
+    wal = create(directory)
+    wal.save(HardState(1, 5, 2), [entry(1, 1), entry(1, 2), entry(1, 3, b"v" * 900)], True)
+    wal.close()
+    [segment] = Path(directory).iterdir()
+    image = segment.read_bytes()
+    end = len(image.rstrip(b"\0"))
+    segment.write_bytes(image[: end - 20])  # torn: would be cut
+    files = OsFiles()
+    shown = []
+
+    def refuse(replay: Replay[LogEntry]) -> None:
+        shown.append([e.index for e in replay.entries])
+        raise ValueError("not mine")
+
+    for _ in range(2):  # the lock is given back
+        with pytest.raises(ValueError, match="not mine"):
+            Wal.open(files, directory, DirectAppender(files), entry=LogEntry, accept=refuse)
+        assert [path.read_bytes() for path in Path(directory).iterdir()] == [image[: end - 20]]
+    reopen(directory)[0].close()
+    assert shown == [[1, 2, 3], [1, 2, 3]]
+    assert segment.read_bytes() != image[: end - 20]
+
+
 def test_a_log_that_ends_before_what_the_database_has_applied_is_refused(directory: str) -> None:
     wal = create(directory)
     wal.save(HardState(1, 5, 1), [entry(1, 1), entry(1, 2)], True)
