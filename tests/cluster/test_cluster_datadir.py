@@ -96,5 +96,5 @@ def test_a_database_older_than_the_marker_is_refused_with_etcds_text(tmp_path: P
 
 def test_a_missing_database_is_refused_if_the_log_does_not_reach_back(tmp_path: Path) -> None:
     place = DataDir(str(tmp_path))
-    with pytest.raises(DataDirError, match="of the backend is missing; the log needs it from 16 on"):
+    with pytest.raises(DataDirError, match="of the backend is missing or empty; the log needs it from 16 on"):
         check_database(FILES, place, Found(True, False), 16, 0)

@@ -123,6 +123,16 @@ def test_what_an_interrupted_snapshot_left_is_removed_by_a_start_that_succeeds(o
     assert not left.exists()
 
 
+def test_the_log_may_live_elsewhere_in_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
+    elsewhere = {"wal_dir": str(tmp_path / "far" / "away" / "log") + "/"}
+    asyncio.run(write(tmp_path / "data", 0, 3, **elsewhere))
+    asyncio.run(write(tmp_path / "data", 3, 60, **elsewhere))
+    assert not (tmp_path / "data" / "member" / "wal").exists()
+    assert list((tmp_path / "far" / "away" / "log").glob("*.wal"))
+    with pytest.raises(DataDirError, match=r"write-ahead log .*/member/wal is missing"):
+        opened(config(tmp_path / "data"), UnsyncedFiles())
+
+
 def test_damage_in_the_middle_of_the_log_is_refused_with_file_and_offset(tmp_path: Path) -> None:
     asyncio.run(write(tmp_path, 0, 40, snapshot_count=1000))
     first = segments(tmp_path)[0]

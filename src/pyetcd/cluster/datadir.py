@@ -46,7 +46,7 @@ class DataDir:
 
     @property
     def wal(self) -> str:
-        return self.wal_dir or f"{self.path}/member/wal"
+        return self.wal_dir.rstrip("/") or f"{self.path}/member/wal"
 
     def received_database(self, index: int) -> str:
         """The database that came with a snapshot of `index`."""
@@ -70,6 +70,9 @@ def prepare(files: Files, place: DataDir) -> Found:
     _touch(files, place.path, "data directory")
     _touch(files, place.member, "member directory")
     _touch(files, place.snap, "snapshot directory")
+    above = place.wal.rpartition("/")[0]
+    if above and not files.exists(above):
+        _touch(files, above, "directory of the WAL directory")
     if files.exists(place.wal) and not files.is_dir(place.wal):
         raise DataDirError(f"cannot access WAL directory: mkdir {place.wal}: not a directory")
     has_database = files.exists(place.database) and files.file_size(place.database) > 0
@@ -119,7 +122,7 @@ def check_database(
 def _touch(files: Files, path: str, what: str) -> None:
     try:
         if not files.exists(path):
-            _make(files, path.rstrip("/"))
+            make_directory(files, path.rstrip("/"))
         elif not files.is_dir(path):
             raise DataDirError(f"cannot access {what}: mkdir {path}: not a directory")
         elif files.mode(path) != DIRECTORY_MODE:
@@ -132,13 +135,13 @@ def _touch(files: Files, path: str, what: str) -> None:
         raise DataDirError(f"cannot access {what}: {path}: {text}") from None
 
 
-def _make(files: Files, path: str) -> None:
+def make_directory(files: Files, path: str) -> None:
     """Make a directory and those above it that are missing, all names durable: what is synced in a directory
     is lost with its name.
     """
     parent = path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
     if not files.exists(parent):
-        _make(files, parent)
+        make_directory(files, parent)
     files.mkdir(path)
     files.fsync_dir(parent)
 
