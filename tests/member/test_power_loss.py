@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from power_loss import Operation, Past, RecordingFiles, place
-from whole_member import UnsyncedFiles, configured, content, delete, put, serving
+from whole_member import LaterAppender, UnsyncedFiles, configured, content, delete, put, serving
 
 from pyetcd.proto.kv_pb2 import KeyValue
 from pyetcd.storage.bolt import Database
@@ -39,12 +39,14 @@ class Acknowledged:
 
 
 async def live(root: Path, seed: int) -> tuple[list[Operation], list[Acknowledged]]:
-    """A member's life from its first start to a clean stop, with a restart in between."""
+    """A member's life from its first start to a clean stop, with a restart in between. With every other seed
+    its log becomes durable at once, else a turn of the loop later."""
     rnd = random.Random(seed)
     files = RecordingFiles(root)
     told = [Acknowledged(0, 1, [])]
     for _ in range(2):
-        async with serving(configured(root / "data", **SETTINGS), files) as member:
+        appender = LaterAppender(files) if seed % 2 else None
+        async with serving(configured(root / "data", **SETTINGS), files, appender=appender) as member:
             for number in range(50):
                 key = b"key-%d" % rnd.randrange(12)
                 if number % 5 < 4:

@@ -60,6 +60,32 @@ class NowAppender:
         return self._sequence
 
 
+class LaterAppender(NowAppender):
+    """Writes and syncs a turn later, what has come together by then with one sync, as the log thread does."""
+
+    def __init__(self, files: Files) -> None:
+        super().__init__(files)
+        self.on_done: Callable[[], object] = lambda: None
+        self._queue: list[tuple[int, int, bytes, bool]] = []
+
+    def append(self, fd: int, offset: int, data: bytes | Sequence[bytes], sync: bool = True) -> int:
+        if not self._queue:
+            asyncio.get_running_loop().call_soon(self.close)
+        self._queue.append((fd, offset, data if isinstance(data, bytes) else b"".join(data), sync))
+        return self._sequence + len(self._queue)
+
+    def close(self) -> None:
+        """Do what is queued."""
+        queue, self._queue = self._queue, []
+        for fd, offset, data, _ in queue:
+            self._files.pwrite(fd, data, offset)
+        for fd in {fd: None for fd, _, _, sync in queue if sync}:
+            self._files.fdatasync(fd)
+        self._sequence += len(queue)
+        if queue:
+            self.on_done()
+
+
 def configured(directory: Path, **settings: object) -> ServerConfig:
     quick = {"heartbeat_interval_ms": 5, "election_timeout_ms": 50}
     return replace(ServerConfig(), data_dir=str(directory), **{**quick, **settings})
@@ -73,12 +99,17 @@ class UnsyncedFiles(OsFiles):
     def fsync_dir(self, path: str) -> None: ...
 
 
-def opened(config: ServerConfig, files: Files, executor: Executor | None = None) -> Opened:
+def opened(
+    config: ServerConfig,
+    files: Files,
+    executor: Executor | None = None,
+    appender: NowAppender | None = None,
+) -> Opened:
     return open_member(
         config,
         files,
         executor or InPlace(),
-        NowAppender(files),
+        appender or NowAppender(files),
         random.Random(1),
         segment_bytes=SEGMENT_BYTES,
     )
@@ -90,18 +121,23 @@ async def serving(
     files: Files,
     executor: Executor | None = None,
     failures: list[BaseException] | None = None,
+    appender: LaterAppender | None = None,
 ) -> AsyncIterator[Member]:
     """A member that has applied all that is committed; it is stopped at the end. `failures` that are not
     asked for must not be."""
     failed: list[BaseException] = []
     loop = asyncio.get_running_loop()
-    parts = opened(config, files, executor)
+    parts = opened(config, files, executor, appender)
     member = Member(config, parts, loop, 1_700_000_000_000, (failed if failures is None else failures).append)
+    if appender is not None:
+        appender.on_done = member.on_wake
     member.start()
     try:
         await asyncio.wait_for(member.current(), CURRENT_SECONDS)
         yield member
     finally:
+        if appender is not None:
+            appender.close()
         await member.stop()
     assert not failed, failed
 
