@@ -86,3 +86,19 @@ def test_a_stream_fails_when_a_compaction_overtakes_it() -> None:
         next(store.range_stream(RangeRequest(key=b"0", revision=5), LIMIT))
     with pytest.raises(FUTURE_REVISION):
         next(store.range_stream(RangeRequest(key=b"0", revision=500), LIMIT))
+
+
+def test_a_sort_target_without_an_order_sorts_each_message_and_loses_nothing() -> None:
+    store = Store(MemoryBackend(), Book(), Background())
+    for number in range(30):
+        store.put_simple(b"%06d" % number, b"%06d" % (1000 - number))
+    request = RangeRequest(key=b"0", range_end=b"\0", sort_target=RangeRequest.VALUE)
+    found = messages(store, request)
+    assert [len(message.kvs) for message in found] == [10, 20]
+    for message in found:
+        values = [kv.value for kv in message.kvs]
+        assert values == sorted(values)
+    assert {kv.key for message in found for kv in message.kvs} == {b"%06d" % number for number in range(30)}
+    request = RangeRequest(key=b"0", range_end=b"\0", limit=2, sort_target=1, keys_only=True)
+    keys_only = messages(store, request)
+    assert [(kv.key, kv.value) for kv in keys_only[0].kvs] == [(b"000000", b""), (b"000001", b"")]

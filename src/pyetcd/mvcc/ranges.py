@@ -110,7 +110,7 @@ class Ranges:
         records = self._reader.records([revision])
         if has_filters(request) and not _passes(request, records[0]):
             return [COUNT_ONE]
-        return [*_kvs(request, records), COUNT_ONE]
+        return [*kvs(request, records), COUNT_ONE]
 
     def _range(self, request: RangeRequest, bound: int) -> Job[Parts]:
         reader = self._reader
@@ -142,7 +142,7 @@ class Ranges:
         found = 0
         for keys, revisions in reader.rows(start, end, bound, wanted):
             if keys:
-                parts += _kvs(request, reader.records(revisions))
+                parts += kvs(request, reader.records(revisions))
                 found += len(keys)
                 last = keys[-1]
             if found < wanted:
@@ -173,7 +173,7 @@ class Ranges:
         total = index.keys.count(start, end)
         keys = index.keys.slice_last(start, end, min(limit, total))
         keys.reverse()
-        parts = _kvs(request, self._reader.records([index.live[key] for key in keys])) if keys else []
+        parts = kvs(request, self._reader.records([index.live[key] for key in keys])) if keys else []
         if limit < total:
             parts.append(MORE)
         if total:
@@ -200,7 +200,7 @@ class Ranges:
         while left:
             taken = rows.take(min(left, SLICE_KEYS))
             left -= len(taken)
-            parts += _kvs(request, reader.records([revision for _, revision in taken]))
+            parts += kvs(request, reader.records([revision for _, revision in taken]))
             yield
         while isinstance(rows, SortedRows) and rows.drop():
             yield
@@ -226,11 +226,12 @@ class Ranges:
         for key, revision, record in zip(keys, revisions, self._reader.records(revisions), strict=True):
             if filtered and not _passes(request, record):
                 continue
-            rows.append((_sort_key(target, key, revision, record), revision))
+            rows.append((sort_key(target, key, revision, record), revision))
         return rows
 
 
-def _sort_key(target: int, key: bytes, revision: int, record: bytes) -> bytes | int:
+def sort_key(target: int, key: bytes, revision: int, record: bytes) -> bytes | int:
+    """What a row is sorted by. `target`: a RangeRequest.SortTarget."""
     if target == KEY:
         return key
     if target == MOD:
@@ -255,7 +256,7 @@ def _passes(request: RangeRequest, record: bytes) -> bool:
     return not (request.min_create_revision and created < request.min_create_revision)
 
 
-def _kvs(request: RangeRequest, records: list[bytes]) -> Parts:
+def kvs(request: RangeRequest, records: list[bytes]) -> Parts:
     """Field 2, `kvs`, for every record."""
     if request.keys_only:
         keep_lease = request.sort_target == VALUE

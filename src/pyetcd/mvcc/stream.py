@@ -5,6 +5,9 @@ each next one twice or half as many as long as a message stays below half, or ab
 limit. The revision is fixed with the first. Only the last message has a header, `more` and `count`; `count`
 is that of the whole range from the start key on.
 
+A sort target without an order sorts each message for itself. (etcd then goes on behind the key that happens
+to be last, so that its later messages repeat or miss keys; here none is repeated or missed.)
+
 A stream may be slow, so it pins nothing: when a compaction overtakes it, it fails with COMPACTED, as etcd's
 does.
 """
@@ -14,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import NamedTuple, TypeAlias
 
-from pyetcd.mvcc.ranges import MAX_INT64, VALUE, Parts, resolve, upper_end
+from pyetcd.mvcc.ranges import KEY, MAX_INT64, Parts, kvs, resolve, sort_key, upper_end
 from pyetcd.mvcc.reader import SLICE_KEYS, Reader
-from pyetcd.mvcc.record import KVS, MORE, without_value
+from pyetcd.mvcc.record import MORE
 from pyetcd.mvcc.revision import bound_of
 from pyetcd.proto import errors
 from pyetcd.proto.rpc_pb2 import RangeRequest
@@ -67,15 +70,23 @@ def range_stream(reader: Reader, request: RangeRequest, current: int, target_byt
         last_key, revisions = rows.take(limit)
         more = bool(rows.revisions)
         parts = []
+        found: list[bytes] = []
         for at in range(0, len(revisions), SLICE_KEYS):
             if at:
                 yield None
             if revision < reader.compact_revision:
                 raise errors.COMPACTED
             records = reader.records(revisions[at : at + SLICE_KEYS])
-            if request.keys_only:
-                records = [without_value(record, request.sort_target == VALUE) for record in records]
-            parts += KVS.pack(records)
+            if request.sort_target == KEY:
+                parts += kvs(request, records)
+            else:
+                found += records
+        if found:
+            order = [
+                sort_key(request.sort_target, b"", revision, record)
+                for revision, record in zip(revisions, found, strict=True)
+            ]
+            parts += kvs(request, [found[at] for at in sorted(range(len(found)), key=order.__getitem__)])
         size = sum(map(len, parts))
         sent += len(revisions)
         if not more or sent == total_limit:
