@@ -47,7 +47,7 @@ class Checkpointer:
             done(error)
 
     def stop(self) -> None:
-        self._wake_up.cancel()
+        self._wake_up.stop()
 
     def _pump(self) -> None:
         if self._under_way or not self._lessor.is_primary:

@@ -99,20 +99,22 @@ class WakeUp:
         self._run = run
         self._timer: Timer | None = None
         self._when = math.inf
+        self._stopped = False
 
     def at(self, when: float | None) -> None:
         """Run at `when`, or earlier if that was asked for before; None asks for nothing."""
-        if when is not None and when < self._when:
+        if when is not None and when < self._when and not self._stopped:
             if self._timer is not None:
                 self._timer.cancel()
             self._when = when
             self._timer = self._loop.call_at(when, self._fire)
 
-    def cancel(self) -> None:
+    def stop(self) -> None:
+        """Never run again."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None
-        self._when = math.inf
+            self._timer = None
 
     def _fire(self) -> None:
         self._timer = None

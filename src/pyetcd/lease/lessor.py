@@ -103,7 +103,12 @@ class Lessor:
         self._waiting: dict[int, list[Callable[[], object]]] = {}
 
     def load(self) -> None:
-        """Read the leases of the database; their keys follow with `attach_all`. Raises BadLease."""
+        """Read the leases of the database, at the start or when another one has taken its place; their keys
+        follow with `attach_all`. Raises BadLease.
+        """
+        assert not self.is_primary, "a leader's database is not replaced"
+        self._leases.clear()
+        self._lease_of.clear()
         start = b""
         while rows := self._backend.scan(schema.LEASE, start, None, SLICE_LEASES):
             for key, record in rows:

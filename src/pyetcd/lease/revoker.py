@@ -75,7 +75,7 @@ class Revoker:
 
     def stop(self) -> None:
         self._stopped = True
-        self._wake_up.cancel()
+        self._wake_up.stop()
 
     def _pump(self) -> None:
         """Propose the next batch if there is room for it."""
