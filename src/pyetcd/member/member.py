@@ -45,6 +45,7 @@ from pyetcd.version import SERVER_VERSION
 
 MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
 VERSION_INTERVAL_SECONDS = 5.0
+PUBLISH_RETRY_SECONDS = 0.1
 CHECKPOINTS_SINCE = Version(3, 6)  # from this cluster version on, every member keeps checkpoints of leases
 MAX_INT64 = (1 << 63) - 1
 
@@ -428,6 +429,8 @@ class Member:
                 break
             except errors.EtcdError as error:
                 _log.warn("failed to publish local member to cluster through raft", {"error": error.message})
+                # It may have been refused at once, for what only other turns of the loop can change.
+                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
         fields = {"local-member-id": f"{self.id:x}", "cluster-id": f"{self.cluster_id:x}"}
         _log.info("published local member to cluster through raft", fields)
 
@@ -496,9 +499,12 @@ class Member:
             )
             if version is not None:
                 request = set_version(version)
-                await self.request(
-                    _RAFT.CLUSTER_VERSION_SET_FIELD_NUMBER, request.SerializeToString(), request
-                )
+                try:
+                    await self.request(
+                        _RAFT.CLUSTER_VERSION_SET_FIELD_NUMBER, request.SerializeToString(), request
+                    )
+                except errors.EtcdError as error:  # tried again after the interval
+                    _log.warn("failed to update cluster version", {"error": error.message})
 
     def _send(self, messages: list[RaftMessage]) -> None:
         """To other members: there are none yet, `opening` refuses clusters of several."""
