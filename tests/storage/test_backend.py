@@ -91,6 +91,26 @@ def test_reads_see_every_write_whatever_is_committed_meanwhile(seed: int, tmp_pa
     run(work)
 
 
+def test_a_scan_with_a_limit_costs_what_it_returns_however_much_is_buffered(tmp_path: Path) -> None:
+    """As when 200,000 deletions wait for their commit and a hash or a compaction reads on beside them."""
+
+    async def work() -> None:
+        backend = Backend.open(OsFiles(), str(tmp_path / "db"), None, sync=False)
+        backend.hold()
+        count = 100_000
+        backend.append(rev(1 << 30), b"later")
+        for number in range(count):
+            backend.put(KEY, rev(number), b"")
+        began = asyncio.get_running_loop().time()
+        for at in range(0, count, count // 500):
+            assert [key for key, _ in backend.scan(KEY, rev(at), None, 2)] == [rev(at), rev(at + 1)]
+        assert asyncio.get_running_loop().time() - began < 5, "500 times 0.1 s before"
+        backend.release()
+        await backend.close()
+
+    run(work)
+
+
 def assert_scan(
     backend: Backend, model: dict[bytes, dict[bytes, bytes]], rnd: random.Random, revision: int
 ) -> None:

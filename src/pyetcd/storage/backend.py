@@ -26,6 +26,7 @@ at random, `scan` 0.45 us a row.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -269,28 +270,42 @@ class Backend:
 
     def scan(self, bucket: bytes, start: bytes, end: bytes | None = None, limit: int = 0) -> list[Row]:
         """Keys and values in [start, end), in order; `end` None: no upper bound; `limit` 0: all."""
+        rows, at = self._scan_some(bucket, start, end, limit)
+        while at is not None and len(rows) < limit:
+            more, at = self._scan_some(bucket, at, end, limit - len(rows))
+            rows += more
+        return rows[:limit] if limit else rows
+
+    def _scan_some(
+        self, bucket: bytes, start: bytes, end: bytes | None, wanted: int
+    ) -> tuple[list[Row], bytes | None]:
+        """The rows of [start, end) as far as no layer has more than `wanted` (0: all), and where to go on;
+        None: that was all. A scan costs what it returns, also where 200,000 changes are buffered."""
+        found = self._database.state.buckets.get(bucket)
+        rows = [] if found is None else self._database.pages.scan(found, start, end, wanted)
+        upto = rows[-1][0] + b"\0" if wanted and len(rows) >= wanted else end
+        buffers = [buffer for buffer in (self._frozen, self._active) if buffer is not None]
+        one_more = wanted and wanted + 1
+        if bucket == KEY_BUCKET:
+            for buffer in buffers:
+                if buffer.tail:
+                    tail = buffer.tail_between(start, upto, one_more)
+                    if wanted and len(tail) > wanted:
+                        upto = tail[-1][0]
+                    rows += tail
         changed: dict[bytes, bytes | None] = {}
-        for buffer in (self._frozen, self._active):
-            if buffer is None:
-                continue
+        for buffer in buffers:
             changes = buffer.changes.get(bucket)
             if changes is not None:
-                for key in changes.between(start, end):
-                    changed[key] = changes.values[key]
-        found = self._database.state.buckets.get(bucket)
-        if found is None:
-            rows = []
-        else:
-            # Changes can only take away as many rows as there are changes.
-            rows = self._database.pages.scan(found, start, end, limit + len(changed) if limit else 0)
-        if bucket == KEY_BUCKET:
-            wanted = limit + len(changed) if limit else 0
-            for buffer in (self._frozen, self._active):
-                if buffer is not None and buffer.tail and not (wanted and len(rows) >= wanted):
-                    rows += buffer.tail_between(start, end, wanted and wanted - len(rows))
+                keys = changes.between(start, upto, one_more)
+                if wanted and len(keys) > wanted:
+                    upto = keys[-1]
+                changed.update((key, changes.values[key]) for key in keys)
         if changed:
             rows = _overlay(rows, changed)
-        return rows[:limit] if limit else rows
+        if upto is None or upto == end:
+            return rows, None
+        return rows[: bisect_left(rows, (upto,))], upto
 
     def pin(self) -> Pinned:
         """A read transaction on the last committed state: `await commit()` first for what was put just

@@ -38,11 +38,12 @@ class Changes:
             self._sorted = True
         return self._keys
 
-    def between(self, start: bytes, end: bytes | None) -> list[bytes]:
-        """The changed keys in [start, end)."""
+    def between(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        """The changed keys in [start, end), at most `limit` (0: all)."""
         keys = self.keys()
         first = bisect_left(keys, start)
-        return keys[first:] if end is None else keys[first : bisect_left(keys, end, first)]
+        last = len(keys) if end is None else bisect_left(keys, end, first)
+        return keys[first : min(last, first + limit) if limit else last]
 
 
 class WriteBuffer:
