@@ -8,10 +8,11 @@ import pytest
 from lease_fakes import World
 
 from pyetcd.lease.lease import Lease
-from pyetcd.lease.revoker import BATCH, COMMIT_WINDOW, WINDOW, Revoker
+from pyetcd.lease.revoker import BATCH_MAX, BATCH_MIN, COMMIT_WINDOW, Revoker
 from pyetcd.proto import errors
 
 RETRY_SECONDS = 7.0
+WINDOW = 2 * BATCH_MIN
 
 
 class Log:
@@ -92,19 +93,36 @@ def test_an_idle_lessor_has_no_timer_and_a_busy_one_has_one() -> None:
 def test_no_more_than_a_window_is_under_way_and_it_is_filled_again_as_it_is_applied() -> None:
     log = primary()
     log.grant(5000)
-    log.world.loop.advance(10.2)
+    log.world.loop.advance(10.0)
     applied = 0
     while log.under_way:
         assert log.cost <= WINDOW
-        batch = min(BATCH, len(log.under_way))
+        batch = min(BATCH_MIN, len(log.under_way))
         applied += log.apply(batch)
         before = log.proposals
         log.world.loop.settle()
-        assert log.proposals - before <= BATCH, "one turn proposes one batch"
+        assert log.proposals - before <= BATCH_MIN, "one turn proposes one batch"
         log.world.loop.advance(0.0)
         log.commits += 1
     assert applied == log.revoker.expired == 5000
     assert log.world.loop.time() < 1000 + 11, "the window waits for nothing but the log"
+
+
+def test_batches_grow_where_they_take_long_and_shrink_again() -> None:
+    log = primary()
+    log.grant(20_000)
+    log.world.loop.advance(10.2)
+    costs = []
+    for seconds in (0.04, 0.04, 0.04, 10.0, 10.0, 10.0, 0.001, 0.001, 0.001):
+        log.commits += 1
+        log.world.loop.advance(seconds)
+        log.apply(len(log.under_way) // 2)
+        log.world.loop.settle()
+        log.world.loop.advance(0.0)
+        costs.append(log.cost)
+    assert costs[2] == pytest.approx(2 * 960, abs=4)
+    assert costs[5] == 2 * BATCH_MAX
+    assert costs[8] == 2 * BATCH_MIN
 
 
 def test_keys_count_against_the_window() -> None:
@@ -134,7 +152,7 @@ def test_the_backend_is_not_written_full() -> None:
             log.apply()
             log.world.loop.advance(0.001)
         log.world.loop.advance(1.0)
-        assert COMMIT_WINDOW * commits <= log.revoker.expired < COMMIT_WINDOW * commits + BATCH
+        assert COMMIT_WINDOW * commits <= log.revoker.expired < COMMIT_WINDOW * commits + BATCH_MIN
         assert not log.under_way
         log.commits += 1
         log.world.loop.advance(0.1)

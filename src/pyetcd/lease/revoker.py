@@ -7,9 +7,11 @@ longer than a batch.
 
 Rules that hold here:
 
-* Proposals under way cost about `WINDOW` together, counted in keys: two batches of the log, so that one is
-  written while the other is applied, and each takes no more than a few milliseconds of the loop. (Of a lease
-  with many keys the store settles most behind the batch.)
+* Two batches are under way, so that one is written while the other is applied. Each costs about `BATCH_MIN`,
+  counted in keys, which takes a few milliseconds of the loop. (Of a lease with many keys the store settles
+  most behind the batch.)
+* Where batches take long, because the disk does or the machine has other work, they grow: as many as make
+  `RATE` a second, up to `BATCH_MAX`. Whoever waits for a batch there waits for the disk anyway.
 * Between two commits of the backend about `COMMIT_WINDOW` is written to it, one write for each key and each
   lease: enough to start the next commit, and far from filling the buffer, which would refuse clients.
 * A revocation that got lost is tried again after `retry_seconds`; the lease stays expired meanwhile.
@@ -27,8 +29,9 @@ from pyetcd.lease.lease import Lease
 from pyetcd.lease.lessor import Lessor
 from pyetcd.proto import errors
 
-BATCH = 256
-WINDOW = 2 * BATCH
+BATCH_MIN = 256
+BATCH_MAX = 1024
+RATE = 24_000  # 50,000 leases of a key each in some 4 s
 COMMIT_WINDOW = 12_000
 
 Propose: TypeAlias = Callable[[Lease], None]
@@ -61,6 +64,8 @@ class Revoker:
         self._retry_seconds = retry_seconds
         self._wake_up = WakeUp(loop, self._pump)
         self._under_way = 0  # cost of what is proposed
+        self._batch = BATCH_MIN
+        self._applied_at = 0.0  # when a batch was applied last, or the first was proposed; loop time
         self._commits_seen = 0
         self._uncommitted = 0  # cost of what was proposed since the last commit
         self._scheduled = False
@@ -79,15 +84,22 @@ class Revoker:
 
     def _pump(self) -> None:
         """Propose the next batch if there is room for it."""
-        self._scheduled = False
         if self._stopped or not self._lessor.is_primary:
             return
-        room = min(BATCH, WINDOW - self._under_way, self._commit_room())
+        room = min(self._batch, 2 * self._batch - self._under_way, self._commit_room())
         if room > 0:
             for lease in self._lessor.take_expired(room):
                 self._revoke(lease)
-        if self._under_way < WINDOW:
+        if self._under_way < 2 * self._batch:
             self._wait()
+
+    def _applied(self) -> None:
+        """A batch was applied, whole or in part."""
+        self._scheduled = False
+        now = self._loop.time()
+        self._batch = min(max(BATCH_MIN, int((now - self._applied_at) * RATE)), BATCH_MAX)
+        self._applied_at = now
+        self._pump()
 
     def _commit_room(self) -> int:
         commits = self._commits()
@@ -108,6 +120,8 @@ class Revoker:
         except errors.EtcdError as error:
             self._lost(lease, error, TICK_SECONDS)
             return
+        if not self._under_way:
+            self._applied_at = self._loop.time()
         self._under_way += lease.revoking
         self._uncommitted += lease.revoking
 
@@ -120,7 +134,7 @@ class Revoker:
             self._lost(lease, error, self._retry_seconds)
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._pump)
+            self._loop.call_soon(self._applied)
 
     def _lost(self, lease: Lease, error: Exception, retry_seconds: float) -> None:
         if self._stopped:
