@@ -110,6 +110,8 @@ def _take(
         live[key] = number
         if old is not None:
             _push(history, key, old)
+        if not record:
+            continue  # what `etcdutl snapshot restore --bump-revision` puts to raise the revision
         if record[-2] >= 0x80 or record[-2] == 0x30:  # may end in a lease field: tag 0x30 and a varint
             lease = view(record).lease
             if lease:
