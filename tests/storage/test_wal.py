@@ -81,6 +81,76 @@ def test_entries_and_state_come_back_as_saved(directory: str) -> None:
     assert replay.last_index == 9
 
 
+def states_in(directory: str) -> list[HardState]:
+    """Every hard state written to the first segment, in order."""
+    (path,) = sorted(Path(directory).glob("*-*.wal"))[:1]
+    data, at, states = path.read_bytes(), 0, []
+    while word := int.from_bytes(data[at : at + 8], "little"):
+        length = word & (1 << 56) - 1
+        record = wal_pb2.Record.FromString(data[at + 8 : at + 8 + length])
+        if record.type == 3:
+            state = raft_pb2.HardState.FromString(record.data)
+            states.append(HardState(state.term, state.vote, state.commit))
+        at += 8 + length + -length % 8
+    return states
+
+
+def test_a_commit_index_alone_waits_for_the_entries_that_follow(directory: str) -> None:
+    wal = create(directory)
+    first = wal.save(HardState(1, 1, 0), [entry(1, 1)], True)
+    assert wal.save(HardState(1, 1, 1), [], False) == first
+    assert wal.save(HardState(1, 1, 2), [], False) == first
+    assert states_in(directory) == [HardState(1, 1, 0)]
+    wal.save(None, [entry(1, 2)], True)
+    assert states_in(directory) == [HardState(1, 1, 0), HardState(1, 1, 2)]
+    wal.save(None, [entry(1, 3)], True)
+    assert len(states_in(directory)) == 2
+    wal.close()
+
+
+def test_a_commit_index_that_nothing_follows_is_written_when_asked_for_and_at_the_end(directory: str) -> None:
+    wal = create(directory)
+    wal.save(HardState(1, 1, 0), [entry(1, 1), entry(1, 2)], True)
+    wal.save(HardState(1, 1, 1), [], False)
+    wal.write_held()
+    wal.write_held()
+    assert states_in(directory) == [HardState(1, 1, 0), HardState(1, 1, 1)]
+    wal.save(HardState(1, 1, 2), [], False)
+    wal.close()
+    wal, replay = reopen(directory)
+    wal.close()
+    assert replay.hard_state == HardState(1, 1, 2)
+
+
+def test_a_vote_is_written_at_once(directory: str) -> None:
+    wal = create(directory)
+    wal.save(HardState(3, 1, 0), [], True)
+    assert states_in(directory) == [HardState(3, 1, 0)]
+    wal.close()
+
+
+def test_a_marker_comes_behind_the_commit_index_it_needs(directory: str) -> None:
+    wal = create(directory)
+    wal.save(HardState(1, 1, 0), [entry(1, 1), entry(1, 2)], True)
+    wal.save(HardState(1, 1, 2), [], False)
+    wal.save_snapshot(2, 1, CONF_STATE)
+    assert states_in(directory) == [HardState(1, 1, 0), HardState(1, 1, 2)]
+    wal.close()
+    wal, replay = reopen(directory)
+    wal.close()
+    assert replay.marker == Marker(2, 1, CONF_STATE)
+
+
+def test_nothing_follows_a_write_that_failed(directory: str) -> None:
+    files = OsFiles()
+    appender = HeldAppender(files)
+    wal = Wal.create(files, directory, METADATA, appender, segment_bytes=SMALL)
+    wal.save(HardState(1, 1, 0), [entry(1, 1)], True)
+    wal.save(HardState(1, 1, 1), [], False)
+    wal.close()  # the appender has not got as far as the entry
+    assert states_in(directory) == []
+
+
 def test_frames_are_those_protobuf_makes() -> None:
     for crc in (0, 5, 0x0FFFFFFF, 0xFFFFFFFF):
         for index, term, kind, data in (

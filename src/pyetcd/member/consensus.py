@@ -98,6 +98,7 @@ class Consensus:
     def tick(self) -> None:
         self.node.tick()
         self.flush()
+        self._write_held()
 
     def durable(self) -> None:
         """The log thread has news."""
@@ -109,6 +110,15 @@ class Consensus:
         if not self._ended:
             self._apply_committed()
             self.flush()
+
+    def _write_held(self) -> None:
+        """A commit index that no entries have followed since the last tick goes to the log by itself."""
+        if self._ended:
+            return
+        try:
+            self._wal.write_held()
+        except OSError as error:
+            self._fail(error)
 
     # What it does about it
 

@@ -100,6 +100,7 @@ class Wal:
         self._offset = 0
         self._last_index = 0
         self._state: HardStateLike | None = None
+        self._held: HardStateLike | None = None
         self._sequence = 0
         self._cut: _Cut | None = None
         self._tmp_count = 0
@@ -221,10 +222,26 @@ class Wal:
         """Append entries and, behind them, the hard state; with `sync`, to be durable.
 
         Returns the sequence number to wait for with `completed()`. An empty hard state (all zeros) counts
-        as None.
+        as None. One that comes alone and need not be durable (only its commit index has moved) is held back:
+        it goes out behind the next entries, which under load follow at once, and a write and a wake-up of its
+        own would cost as much as theirs. `write_held` is to be called when none have followed for a while.
         """
         if hard_state is not None and not (hard_state.term or hard_state.vote or hard_state.commit):
             hard_state = None
+        if hard_state is None:
+            hard_state = self._held
+        elif not entries and not sync:
+            self._held = hard_state
+            return self._sequence
+        return self._save(hard_state, entries, sync)
+
+    def write_held(self) -> None:
+        """Queue a hard state that was held back."""
+        if self._held is not None:
+            self._save(self._held, (), False)
+
+    def _save(self, hard_state: HardStateLike | None, entries: Sequence[EntryLike], sync: bool) -> int:
+        self._held = None
         parts: list[bytes] = []
         size = 0
         if entries:
@@ -244,6 +261,7 @@ class Wal:
         raftpb.ConfState.
         """
         assert index == 0 or conf_state, "a start reads the configuration from the marker"
+        self.write_held()  # a marker counts only if the log says before that its index is committed
         frame = self._encoder.record(SNAPSHOT, marker_bytes(Marker(index, term, conf_state)))
         self._last_index = max(self._last_index, index)
         return self._append([frame], len(frame), True)
@@ -384,10 +402,23 @@ class Wal:
                 cut.named.result()
             elif cut is not None and self._appender.completed() >= cut.head_sequence:
                 self._name(cut)
+            self._write_last()
         finally:
             self._close_next()
             for segment in self._segments:
                 seg.close(self._files, segment)
+
+    def _write_last(self) -> None:
+        """What is held back, once everything before it is written. Nothing waits for it to be durable."""
+        held, self._held = self._held, None
+        try:
+            if held is None or self._appender.completed() < self._sequence:
+                return
+        except OSError:
+            return  # the log has failed; nothing follows what failed
+        self._files.pwrite(
+            self._segments[-1].fd, self._encoder.record(STATE, state_bytes(held)), self._offset
+        )
 
     def _close_next(self) -> None:
         upcoming, self._next = self._next, None
