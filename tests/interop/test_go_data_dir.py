@@ -177,7 +177,7 @@ def look_at_files(data: Path, gobolt: Path, gowal: Path) -> tuple[list[str], lis
     found = json.loads(run(gowal, "snap", snap / f"{term:016x}-{index:016x}.snap"))
     assert (found["Index"], found["Term"]) == (index, term)
     assert b'"/0/members/' in bytes.fromhex(found["Data"]), "the members, as etcd 3.5 would read them"
-    entries = json.loads(run(gowal, "read", wal, index, term))["Entries"]
+    entries = json.loads(run(gowal, "read", wal, index, term))["Entries"] or []  # Go says null
     assert [entry["Index"] for entry in entries] == [*range(index + 1, index + 1 + len(entries))]
     return sorted(path.name for path in wal.glob("*.wal")), markers
 
