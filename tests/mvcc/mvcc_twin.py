@@ -265,7 +265,9 @@ class Twin:
         """CRC-32C over the history up to `revision`, by the book (see the docstring of pyetcd.mvcc.hash)."""
         if revision in self.hashes:
             return self.hashes[revision]
-        return self._hash(revision, {(kv.mod_revision, key) for key, kv in self.states[revision].items()})
+        reborn = {kv.key for main, _, deleted, kv in self.log if deleted and main == revision}
+        alive = self.states[revision].items()
+        return self._hash(revision, {(kv.mod_revision, key) for key, kv in alive if key not in reborn})
 
     def _hash(self, revision: int, kept: set[tuple[int, bytes]]) -> int:
         crc = crc32c(b"key")
