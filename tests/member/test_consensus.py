@@ -109,14 +109,19 @@ def test_proposals_are_applied_once_each_and_in_order(tmp_path: Path) -> None:
     member.close()
 
 
-def test_nothing_is_applied_before_the_log_thread_says_it_is_durable(tmp_path: Path) -> None:
+def test_nothing_is_applied_before_the_log_thread_says_it_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     member = Member(tmp_path)
     member.lead()
     member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
-    member.consensus.propose(b"one")
-    member.consensus.flush()
-    member.consensus.flush()
-    assert member.applied == []
+    done = member.wal.completed()
+    with monkeypatch.context() as patched:
+        patched.setattr(member.wal, "completed", lambda: done)
+        member.consensus.propose(b"one")
+        member.consensus.flush()
+        member.consensus.flush()
+        assert member.applied == []
     member.until(lambda: member.applied == [b"one"])
     member.close()
 
@@ -135,6 +140,35 @@ def test_a_restart_applies_the_same_log_again(tmp_path: Path) -> None:
     again.until(lambda: len(again.applied) == 100)
     assert again.applied == before
     again.close()
+
+
+def test_a_snapshot_marker_is_told_of_when_it_is_durable_and_after_a_failure_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
+    index, term, told = member.consensus.applied_index, member.consensus.applied_term, []
+    done = member.wal.completed()
+    with monkeypatch.context() as patched:
+        patched.setattr(member.wal, "completed", lambda: done)
+        member.consensus.save_snapshot(index, term, b"\x08\x01", lambda: told.append("first"))
+        member.consensus.flush()
+        assert told == []
+    member.until(lambda: told == ["first"])
+
+    def full() -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(member.wal, "completed", full)
+        member.consensus.save_snapshot(index, term, b"\x08\x01", lambda: told.append("second"))
+        member.consensus.flush()
+        assert [failure.errno for failure in member.failures] == [28]
+    member.consensus.durable()
+    member.consensus.save_snapshot(index, term, b"\x08\x01", lambda: told.append("third"))
+    assert told == ["first"]
+    member.close()
 
 
 def test_an_entry_that_needs_more_turns_holds_back_those_behind_it(tmp_path: Path) -> None:
