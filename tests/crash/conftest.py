@@ -11,6 +11,7 @@ import pytest
 for room in ("interop", "storage"):
     sys.path.append(str(Path(__file__).parents[1] / room))
 
+import crash_seed  # noqa: E402
 from crash_member import Crashable  # noqa: E402
 from crash_seed import Seed, make_seed  # noqa: E402
 
@@ -27,3 +28,15 @@ def member(tmp_path: Path) -> Iterator[Crashable]:
     made = Crashable(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def many_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a member with 200,000 keys, to be copied."""
+    return crash_seed.many_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def many_revisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a member with 30,000 revisions of 2,000 keys, to be copied."""
+    return crash_seed.many_revisions(tmp_path_factory.mktemp("revisions"))

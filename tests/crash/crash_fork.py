@@ -8,6 +8,7 @@ each start, so it imports little.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -55,7 +56,8 @@ class ForkedProcess:
     def send_signal(self, number: signal.Signals) -> None:
         assert self.pid is not None
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # gone, and the fork server has not said so yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import TimeoutExpired
 
 import grpc
 from crash_fork import ForkedProcess, Prepare
+from google.protobuf.message import Message
 from servers import CHANNEL_OPTIONS, READY_SECONDS, STOP_SECONDS, Etcd, Printed, free_port
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))  # how much more than usual
+SEED = int(os.environ.get("CRASH_SEED", "20"))
+CALL_SECONDS = 60.0
 REFUSAL_SECONDS = 10.0  # "within seconds"; generous, since the machine may be busy
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +56,37 @@ class Crashable(Etcd):
         return [f"--data-dir={self.data}" if part.startswith("--data-dir=") else part for part in command]
 
     def start(self, prepare: Prepare | None = None, *values: object) -> None:
-        if not self._forked:
-            assert prepare is None, "only a forked process can be prepared"
-            super().start()
-            self._started = True
-            return
-        self._fork(prepare, values)
+        self.begin(prepare, *values)
         if not self.printed.wait_ready(READY_SECONDS):
             self.end()
             raise AssertionError(f"not ready:\n{self.printed.text()}")
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=CHANNEL_OPTIONS)
 
-    def _fork(self, prepare: Prepare | None, values: Sequence[object]) -> None:
+    def begin(self, prepare: Prepare | None = None, *values: object) -> None:
+        """Start it, and wait for nothing."""
         command = [*self.command(), *(f"--{name}={value}" for name, value in self.flags.items())]
-        self.process = ForkedProcess(command, prepare, *values)  # type: ignore[assignment]
-        self.printed = Printed(self.process)
+        self.process: subprocess.Popen[str] | ForkedProcess  # type: ignore[assignment]
+        if self._forked:
+            self.process = ForkedProcess(command, prepare, *values)
+        else:
+            assert prepare is None, "only a forked process can be prepared"
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            )
+        self.printed = Printed(self.process)  # type: ignore[arg-type]
         self._started = True
 
     def refused(self, prepare: Prepare | None = None, *values: object) -> Refusal:
         """Start it where it cannot, and see how it ends."""
         began = time.monotonic()
-        self._fork(prepare, values)
+        self.begin(prepare, *values)
         return self.ending(began, REFUSAL_SECONDS)
 
     def ending(self, began: float, seconds: float) -> Refusal:
         """Wait for its end, which comes by itself."""
         try:
             code = self.process.wait(seconds)
-        except TimeoutExpired:
+        except subprocess.TimeoutExpired:
             self.end()
             raise AssertionError(f"still there after {seconds} s:\n{self.printed.text()}") from None
         took = time.monotonic() - began
@@ -91,14 +96,24 @@ class Crashable(Etcd):
         assert "Traceback" not in text, text
         return Refusal(code, lines, text, took)
 
+    def call(self, path: str, request: Message, response: type[Message]) -> Message:
+        """`path` without its package, as "KV/Range". Generous: a busy machine makes no test fail."""
+        method = self.channel.unary_unary(
+            f"/etcdserverpb.{path}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response.FromString,
+        )
+        answer: Message = method(request, timeout=CALL_SECONDS)
+        return answer
+
     def end(self) -> None:
         self.process.kill()
         self.process.wait(STOP_SECONDS)
         self.printed.end()
 
     def close(self) -> None:
-        if self._started:
-            super().close()
+        if self._started and self.process.poll() is None:
+            self.end()
 
 
     def refuses(self, *words: str) -> Refusal:

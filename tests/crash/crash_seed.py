@@ -13,6 +13,10 @@ from crash_member import Crashable
 from wal_disk import DirectAppender
 
 from pyetcd.cluster.bootstrap import read_metadata
+from pyetcd.mvcc.answer import finish
+from pyetcd.mvcc.restore import restore
+from pyetcd.mvcc.seams import NoLeases
+from pyetcd.mvcc.store import Store
 from pyetcd.proto.rpc_pb2 import (
     CompactionRequest,
     CompactionResponse,
@@ -24,6 +28,7 @@ from pyetcd.proto.rpc_pb2 import (
 from pyetcd.raft import ConfState
 from pyetcd.raft.codec import encode_conf_state
 from pyetcd.storage import schema
+from pyetcd.storage.backend import Backend
 from pyetcd.storage.bolt import Database
 from pyetcd.storage.files import OsFiles
 from pyetcd.storage.wal import HardState, LogEntry, Wal, read_only
@@ -31,6 +36,10 @@ from pyetcd.storage.wal import HardState, LogEntry, Wal, read_only
 KEYS = 1500
 LATE_KEYS = 40
 SEGMENT_BYTES = 64 << 10
+MANY_KEYS = 200_000
+REVISED_KEYS = 2_000
+REVISIONS = 30_000
+COMMIT_EVERY = 20_000
 Keys = dict[bytes, bytes]
 
 
@@ -79,6 +88,30 @@ def make_seed(directory: Path) -> Seed:
     member.stop(signal.SIGKILL)
     recut(member.data / "member/wal", SEGMENT_BYTES)
     return Seed(directory / "early", member.data, early, late, revision)
+
+
+def filled(directory: Path, puts: Iterator[tuple[bytes, bytes]]) -> Path:
+    """The data directory of a stopped member, with all these put into its database by the store itself."""
+    member = Crashable(directory)
+    member.start()
+    member.stop()
+    backend = Backend.open(OsFiles(), str(member.data / "member/snap/db"), None)
+    store = Store(backend, NoLeases(), lambda job: None, finish(restore(backend)))
+    for number, (key, value) in enumerate(puts):
+        store.put_simple(key, value)
+        if number % COMMIT_EVERY == 0:
+            backend.commit_now()
+    backend.close_now()
+    return member.data
+
+
+def many_keys(directory: Path) -> Path:
+    return filled(directory, ((b"many/%06d" % number, b"value") for number in range(MANY_KEYS)))
+
+
+def many_revisions(directory: Path) -> Path:
+    puts = ((b"k%04d" % (number * 7 % REVISED_KEYS), b"%d" % number) for number in range(REVISIONS))
+    return filled(directory, puts)
 
 
 def copy(source: Path, target: Path) -> None:

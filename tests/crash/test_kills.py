@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crash_check import check
 from crash_load import Ledger, Load
-from crash_member import ROUNDS, Crashable
+from crash_member import ROUNDS, SEED, Crashable
 
 KILLS = 12
 SEGMENT_BYTES = 128 << 10
@@ -28,10 +28,10 @@ def small_segments() -> None:
 
 
 def test_a_loaded_member_that_is_killed_many_times_has_everything_and_nothing_else(tmp_path: Path) -> None:
-    rnd = random.Random(20)
+    rnd = random.Random(SEED)
     flags = {"snapshot_count": SNAPSHOT_COUNT, "snapshot_catchup_entries": 50, "max_wals": 2}
     executable = Crashable(tmp_path, forked=False, **flags)
-    forked = Crashable(tmp_path, **flags)
+    forked = Crashable(tmp_path, backend_batch_limit=30, **flags)  # commits one after the other
     ledger = Ledger()
     answers = 0
     pause = threading.Event()
@@ -46,7 +46,7 @@ def test_a_loaded_member_that_is_killed_many_times_has_everything_and_nothing_el
                 member.stop(signal.SIGKILL)
                 member.start()
                 assert member.hash() == before, "the same after one more restart"
-            load = Load(member, ledger, number)
+            load = Load(member, ledger, SEED + number)
             pause.wait(rnd.uniform(0.1, 1.0))
         finally:
             member.stop(signal.SIGKILL)

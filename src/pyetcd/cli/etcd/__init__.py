@@ -156,6 +156,11 @@ def _without_secrets(argv: Sequence[str]) -> list[str]:
 
 def _run(config: ServerConfig) -> int:
     import asyncio
+    import signal
+
+    # Until the member is there to be stopped, SIGINT just ends the process, as SIGTERM does: without this it
+    # would be met by Python's traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     from pyetcd.cli.etcd.data_dir import DataDirError, look_at_data_dir
     from pyetcd.cli.etcd.default_host import default_host
