@@ -22,6 +22,7 @@ SEED = int(os.environ.get("CRASH_SEED", "20"))
 CALL_SECONDS = 60.0
 REFUSAL_SECONDS = 10.0  # "within seconds"; generous, since the machine may be busy
 
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """How a start that came to nothing ended."""
@@ -114,7 +115,6 @@ class Crashable(Etcd):
     def close(self) -> None:
         if self._started and self.process.poll() is None:
             self.end()
-
 
     def refuses(self, *words: str) -> Refusal:
         """A start is refused as it should be: at once, with exit code 1 and one clear line that has `words`,

@@ -301,5 +301,3 @@ def test_a_database_older_than_the_log_is_brought_up_to_date(placed: Crashable, 
         copy_file(seed.early / "member/snap" / name, placed.data / "member/snap" / name)
     placed.start()
     assert keys_of(placed) == {**seed.late_keys, **{b"new-%d" % number: b"v" for number in range(30)}}
-
-

@@ -60,5 +60,3 @@ def test_a_loaded_member_that_is_killed_many_times_has_everything_and_nothing_el
     first = min((tmp_path / "data/member/wal").glob("*.wal"))
     assert int(first.name[:16], 16) > 0, "and segments of the log were removed"
     print(f"{answers} answers, {revision} revisions")
-
-

@@ -141,9 +141,7 @@ def test_a_second_process_on_the_same_directory_is_refused_and_the_first_goes_on
     assert keys_of(placed) == {**seed.late_keys, b"a": b"1"}
 
 
-def test_a_second_process_is_refused_also_where_only_the_log_is_shared(
-    seed: Seed, tmp_path: Path
-) -> None:
+def test_a_second_process_is_refused_also_where_only_the_log_is_shared(seed: Seed, tmp_path: Path) -> None:
     """Two data directories, one --wal-dir."""
     wal = tmp_path / "wal"
     members = []
