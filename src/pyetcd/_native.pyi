@@ -17,6 +17,7 @@ WRITABLE: int  # the backlog of a stream fell below Limits.stream_backlog_bytes 
 HTTP: int  # a plain HTTP request with its whole body; answer with http_reply
 
 Body = bytes | Sequence[bytes]  # parts are written one after the other, never joined in Python
+Event = tuple[int, int, int, bytes | HttpRequest | None, Meta | None]  # kind, call, method, payload, meta
 
 @final
 class Wake:
@@ -133,15 +134,13 @@ class Server:
     def listen_unix(
         self, path: str, tls: Tls | None = ..., also_plain: bool = ..., grpc: bool = ..., http: bool = ...
     ) -> None: ...
-    def drain(self, max_events: int) -> list[tuple[int, int, int, bytes | HttpRequest | None, Meta | None]]:
+    def drain(self, max_events: int) -> list[Event]:
         """Up to `max_events` of `(kind, call, method, payload, meta)`; meta with UNARY, OPEN and HTTP.
         Empty: none left."""
-    def reply_many(
-        self, replies: Sequence[tuple[int, Body] | tuple[int, Body, object]]
-    ) -> list[tuple[int, float]]:
-        """Finish unary calls with OK and this message. Dead calls are skipped. A third item is the caller's
-        own. Returns which were slow: `(place in the list, seconds since the request came)`."""
-    def finish_many(self, ends: Sequence[tuple[int, int, str]]) -> list[tuple[int, float]]:
+    def reply_many(self, replies: Sequence[tuple[int, Body]]) -> list[tuple[Event, int, float]]:
+        """Finish unary calls with OK and this message. Dead calls are skipped. Returns which were slow: what
+        `drain` gave of the call, its place in the list, seconds since it came."""
+    def finish_many(self, ends: Sequence[tuple[int, int, str]]) -> list[tuple[Event, int, float]]:
         """Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well. Returns which
         were slow unary calls."""
     def send_many(self, messages: Sequence[tuple[int, Body]]) -> list[int]:

@@ -27,6 +27,7 @@ use super::limits::Limits;
 use super::meta::{Peer, Slot};
 use super::outflow::{self, End, Outflow, SharedOutflow};
 use super::queues::{Backlog, Command, Event, Payload, Queues, CANCEL, HALF_CLOSE, WRITABLE};
+use super::turn;
 
 const SLOT_BITS: u32 = 24;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
@@ -136,6 +137,12 @@ struct Call {
     read_to_end: bool,
 }
 
+impl Call {
+    fn took(&self) -> Duration {
+        turn::now().saturating_duration_since(self.began)
+    }
+}
+
 /// What a new call is made of.
 pub struct NewCall {
     pub kind: Kind,
@@ -151,7 +158,7 @@ pub struct NewCall {
 
 impl NewCall {
     pub fn plain(connection: Rc<Connection>, stream: u32, backlog: Arc<Backlog>, sink: Sink) -> Self {
-        let (kind, backlog, began) = (Kind::Http, Some(backlog), Instant::now());
+        let (kind, backlog, began) = (Kind::Http, Some(backlog), turn::now());
         Self { kind, method: 0, streams: false, began, timeout: None, connection, stream, backlog, sink }
     }
 }
@@ -277,7 +284,7 @@ impl Wire {
             if !call.read_to_end {
                 self.counts.read_to_end(call.method);
             }
-            self.counts.ended(call.method, code, call.began.elapsed());
+            self.counts.ended(call.method, code, call.took());
         }
     }
 
@@ -291,7 +298,7 @@ impl Wire {
             if let Some(backlog) = &call.backlog {
                 backlog.kill();
             }
-            let late = call.timeout.is_some_and(|timeout| call.began.elapsed() >= timeout);
+            let late = call.timeout.is_some_and(|timeout| call.took() >= timeout);
             self.count_end(&call, if late { grpc::DEADLINE_EXCEEDED } else { grpc::CANCELLED });
             self.tell(CANCEL, id, Payload::None);
         }

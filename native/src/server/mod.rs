@@ -17,6 +17,7 @@ mod queues;
 mod requests;
 mod thread;
 pub mod tls;
+mod turn;
 
 pub use grpc::{percent_decode, Messages, Status};
 pub use limits::Limits;
@@ -49,7 +50,9 @@ struct Known {
     id: u64,
     backlog: Option<Arc<Backlog>>,
     plain: bool,
+    /// Of a unary call: when it came, and the event that told Python of it.
     arrived: Option<Instant>,
+    event: Option<Py<PyAny>>,
 }
 
 /// The calls Python has heard of and not yet finished.
@@ -59,13 +62,12 @@ struct KnownCalls {
 }
 
 impl KnownCalls {
-    fn enter(&mut self, event: &Event) {
-        let (id, backlog, plain) = (event.call, event.backlog.clone(), event.kind == HTTP);
-        let slot = slot_index(id);
+    fn enter(&mut self, known: Known) {
+        let slot = slot_index(known.id);
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, Known::default);
         }
-        self.slots[slot] = Known { id, backlog, plain, arrived: event.arrived };
+        self.slots[slot] = known;
     }
 
     fn find(&self, id: u64) -> Option<&Known> {
@@ -195,31 +197,34 @@ impl Server {
         let mut known = self.known();
         let mut tuples = Vec::with_capacity(events.len());
         for event in events {
-            let is_news = match event.kind {
-                UNARY | OPEN | HTTP => {
-                    known.enter(&event);
-                    true
-                }
-                CANCEL => known.leave(event.call).is_some(),
-                _ => known.find(event.call).is_some(),
-            };
+            let (kind, id, arrived, backlog) = (event.kind, event.call, event.arrived, event.backlog.clone());
             // What Python has finished in the meantime is no news to it.
+            let is_news = match kind {
+                UNARY | OPEN | HTTP => true,
+                CANCEL => known.leave(id).is_some(),
+                _ => known.find(id).is_some(),
+            };
             if is_news {
                 tuples.push(event_tuple(py, event)?);
+            }
+            if matches!(kind, UNARY | OPEN | HTTP) {
+                let kept = tuples.last().filter(|_| kind == UNARY && self.slow.is_some());
+                let event = kept.map(|tuple| tuple.clone().into_any().unbind());
+                known.enter(Known { id, backlog, plain: kind == HTTP, arrived, event });
             }
         }
         PyList::new(py, tuples)
     }
 
-    /// Finish unary calls with OK and this message. Dead calls are skipped. Returns where in the list slow ones are.
-    fn reply_many(&self, replies: &Bound<'_, PyAny>) -> PyResult<Vec<(usize, f64)>> {
+    /// Finish unary calls with OK and this message. Dead calls are skipped. Returns which of them were slow.
+    fn reply_many(&self, replies: &Bound<'_, PyAny>) -> PyResult<Vec<Slow>> {
         let mut commands = Vec::new();
         let mut clock = SlowClock::new(self.slow);
         let mut known = self.known();
         each(replies, |pair| {
             let (call, body) = pair_of(pair)?;
             if let Some(known) = known.leave(call) {
-                clock.look(&known);
+                clock.look(known);
                 commands.push(Command::Reply { call, body: Body::message(&body)? });
             }
             clock.at += 1;
@@ -230,16 +235,16 @@ impl Server {
         Ok(clock.slow)
     }
 
-    /// Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well. Returns where in the list slow
-    /// unary calls are.
-    fn finish_many(&self, ends: &Bound<'_, PyAny>) -> PyResult<Vec<(usize, f64)>> {
+    /// Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well. Returns which were slow unary
+    /// calls.
+    fn finish_many(&self, ends: &Bound<'_, PyAny>) -> PyResult<Vec<Slow>> {
         let mut commands = Vec::new();
         let mut clock = SlowClock::new(self.slow);
         let mut known = self.known();
         each(ends, |end| {
             let (call, code, message): (u64, u32, String) = end.extract()?;
             if let Some(known) = known.leave(call) {
-                clock.look(&known);
+                clock.look(known);
                 commands.push(Command::Finish { call, code, message });
             }
             clock.at += 1;
@@ -349,12 +354,15 @@ impl Server {
     }
 }
 
-/// Finds the slow ones among calls that end together: `(place, seconds)`.
+/// A slow unary call: its event, its place among those that end with it, and the seconds since it came.
+type Slow = (Py<PyAny>, usize, f64);
+
+/// Finds the slow ones among calls that end together.
 struct SlowClock {
     limit: Option<Duration>,
     now: Instant,
     at: usize,
-    slow: Vec<(usize, f64)>,
+    slow: Vec<Slow>,
 }
 
 impl SlowClock {
@@ -362,11 +370,11 @@ impl SlowClock {
         Self { limit, now: Instant::now(), at: 0, slow: Vec::new() }
     }
 
-    fn look(&mut self, call: &Known) {
-        if let (Some(limit), Some(arrived)) = (self.limit, call.arrived) {
+    fn look(&mut self, call: Known) {
+        if let (Some(limit), Some(arrived), Some(event)) = (self.limit, call.arrived, call.event) {
             let took = self.now.saturating_duration_since(arrived);
             if took > limit {
-                self.slow.push((self.at, took.as_secs_f64()));
+                self.slow.push((event, self.at, took.as_secs_f64()));
             }
         }
     }

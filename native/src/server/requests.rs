@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -23,6 +23,7 @@ use super::http1;
 use super::meta::{Description, Slot};
 use super::outflow;
 use super::queues::{Backlog, Event, Payload, MESSAGE, OPEN, UNARY};
+use super::turn;
 
 /// What a listener offers.
 #[derive(Clone, Copy)]
@@ -158,7 +159,7 @@ struct Opening {
 impl Opening {
     /// Enter the call and tell Python of it.
     fn announce(&self, kind: u8, respond: SendResponse<Bytes>, payload: Payload, backlog: Option<Arc<Backlog>>) -> u64 {
-        let (began, caller) = (Instant::now(), self.slot.caller.as_deref());
+        let (began, caller) = (turn::now(), self.slot.caller.as_deref());
         if kind == UNARY {
             self.wire.counts.unary(self.method, payload.len(), caller);
         } else {

@@ -17,6 +17,7 @@ use super::calls::{Methods, Wire};
 use super::counts::Counts;
 use super::limits::Limits;
 use super::queues::{Command, Queues};
+use super::turn;
 
 /// Start the thread. It ends with a Shutdown command.
 pub fn spawn(
@@ -27,7 +28,10 @@ pub fn spawn(
 ) -> std::io::Result<JoinHandle<()>> {
     let parked = queues.clone();
     let mut builder = Builder::new_current_thread();
-    builder.enable_all().on_thread_park(move || parked.ring_if_news());
+    builder.enable_all().on_thread_park(move || {
+        turn::over();
+        parked.ring_if_news();
+    });
     std::thread::Builder::new().name("pyetcd-wire".into()).spawn(move || {
         let runtime = builder.build_local(LocalOptions::default()).expect("the kernel grants an epoll descriptor");
         let wire = Wire::new(queues, limits, methods, counts);

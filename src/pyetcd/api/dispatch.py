@@ -10,8 +10,8 @@ Rules that hold here:
 * A **stream** method is a class (or function) called with `(call, meta)` at OPEN, which returns a `Stream`.
 * Whatever a handler raises finishes its own call with a clear status and harms nobody else. A payload that
   is no message (protobuf's DecodeError) gets what grpc-go says of it.
-* Answers gather in the `Outbox` and leave in one `reply_many` at the end of the turn. With each goes the
-  event it answers, so that what was slow can be told of. The wire keeps the time and counts the calls.
+* Answers gather in the `Outbox` and leave in one `reply_many` at the end of the turn. The wire counts the
+  calls, keeps their time and says which were slow.
 """
 
 from __future__ import annotations
@@ -60,42 +60,26 @@ HttpHandler = Callable[[int, HttpRequest, Meta], None]
 
 
 class Outbox:
-    """Answers of this turn. Flushed at its end by who runs it, or soon by itself when filled outside a turn.
-
-    `pending` holds the unary calls that are answered later; `early` those that were answered before the
-    dispatcher could put them there.
-    """
+    """Answers of this turn. Flushed at its end by who runs it, soon by itself when filled outside a turn."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server
         self.streams: dict[int, Stream] = {}  # open ones: the dispatcher adds, `finish` removes
-        self.pending: dict[int, Event] = {}
-        self.early: set[int] = set()
-        self.replies: list[tuple[int, Body, Event | None]] = []
+        self.replies: list[tuple[int, Body]] = []
         self.on_slow: OnSlow = lambda event, body, seconds: None
         self._loop = loop
         self._ends: list[tuple[int, int, str]] = []
-        self._ended: list[Event | None] = []  # what each of `_ends` answers
         self._scheduled = False
 
     def reply(self, call: int, body: Body) -> None:
         """Finish a unary call well."""
-        event = self.pending.pop(call, None)
-        if event is None:
-            self.early.add(call)
-        self.replies.append((call, body, event))
+        self.replies.append((call, body))
         if not self._scheduled:
             self._schedule()
 
     def finish(self, call: int, code: int, message: str) -> None:
         """Finish a call or stream with a gRPC status. No more events of it come."""
-        if self.streams.pop(call, None) is None:
-            event = self.pending.pop(call, None)
-            if event is None:
-                self.early.add(call)
-            self._ended.append(event)
-        else:
-            self._ended.append(None)
+        self.streams.pop(call, None)
         self._ends.append((call, code, message))
         if not self._scheduled:
             self._schedule()
@@ -120,17 +104,12 @@ class Outbox:
         self._scheduled = False
         if self.replies:
             replies, self.replies = self.replies, []
-            for at, seconds in self.server.reply_many(replies):
-                self._tell(replies[at][2], replies[at][1], seconds)
+            for event, at, seconds in self.server.reply_many(replies):
+                self.on_slow(event, replies[at][1], seconds)
         if self._ends:
             ends, self._ends = self._ends, []
-            ended, self._ended = self._ended, []
-            for at, seconds in self.server.finish_many(ends):
-                self._tell(ended[at], None, seconds)
-
-    def _tell(self, event: Event | None, body: Body | None, seconds: float) -> None:
-        if event is not None:
-            self.on_slow(event, body, seconds)
+            for event, _, seconds in self.server.finish_many(ends):
+                self.on_slow(event, None, seconds)
 
 
 class Dispatcher:
@@ -162,28 +141,20 @@ class Dispatcher:
         """Handle one batch; `Outbox.flush` is to follow. True when more events may be waiting."""
         events = self._server.drain(MAX_EVENTS_PER_TURN)
         unary = self._unary
-        outbox = self._outbox
-        early, pending, replies = outbox.early, outbox.pending, outbox.replies
-        early.clear()
-        for event in events:
-            kind, call, method, payload, meta = event
+        replies = self._outbox.replies
+        for kind, call, method, payload, meta in events:
             try:
                 if kind == UNARY:
                     handler = unary[method]
                     if handler is not None:
                         body = handler(call, payload, meta)  # type: ignore[arg-type]
                         if body is not None:
-                            replies.append((call, body, event))
-                        elif call not in early:
-                            pending[call] = event
+                            replies.append((call, body))
                     else:
-                        pending[call] = event
                         self._start(call, method, payload, meta)  # type: ignore[arg-type]
                 else:
                     self._other(kind, call, method, payload, meta)
             except Exception as error:
-                if kind == UNARY:
-                    pending[call] = event
                 self._failed(kind, call, method, error)
         self._end_of_turn()
         return len(events) == MAX_EVENTS_PER_TURN
@@ -233,7 +204,6 @@ class Dispatcher:
         stream = self._streams.pop(call, None)
         if stream is not None:
             stream.on_cancel()
-        self._outbox.pending.pop(call, None)
         task = self._tasks.pop(call, None)
         if task is not None:
             task.cancel()

@@ -26,10 +26,11 @@ from pyetcd.cluster.versions import Downgrade, Version
 from pyetcd.lease.lessor import Lessor
 from pyetcd.logs import duration
 from pyetcd.member.alarms import Alarms
+from pyetcd.member.apply_times import Groups
 from pyetcd.member.jobs import Jobs
 from pyetcd.member.position import Position
 from pyetcd.member.quota import lease_cost, put_cost, txn_cost
-from pyetcd.member.request_times import Append, RequestTimes, shown_proposal
+from pyetcd.member.request_times import RequestTimes, shown_proposal
 from pyetcd.member.requests import Waiter, Waiters
 from pyetcd.mvcc.answer import Answer, Applied, Unfinished
 from pyetcd.mvcc.store import Store
@@ -123,9 +124,8 @@ class Applier:
         self._on_failure = on_failure
         self._times = times
         self._clock = times.clock
-        self._warn_seconds = times.warn_seconds
-        self._appends: dict[int, tuple[Append, Append]] = {}  # by kind: times to apply, times to answer
-        self._at = 0.0  # when the entry before was done, if the next one follows at once
+        self._groups = Groups(times)
+        self._since = self._groups.since
         request = InternalRaftRequest
         self._handlers: Mapping[int, Callable[[Any], Result]] = {
             request.RANGE_FIELD_NUMBER: self._range,
@@ -169,11 +169,12 @@ class Applier:
         return self._run(kind, request, entry.data, None)
 
     def batch_done(self) -> None:
-        """No entry follows at once: the next one's time begins when it comes."""
-        self._at = 0.0
+        """No entry follows at once."""
+        self._groups.close()
 
     def _run(self, kind: int, request: Message, data: bytes, waiter: Waiter[Any] | None) -> bool:
-        begun = self._at or self._clock()  # in a batch one reading of the clock is enough for each entry
+        if kind != self._groups.kind:
+            self._groups.open(kind)
         try:
             handler = (self._handlers if waiter is not None else self._unanswered).get(kind)
             if handler is None:
@@ -184,26 +185,20 @@ class Applier:
             self._end(waiter, error)
             return False
         except Exception as error:
-            self._failed(Running(kind, request, data, begun, waiter), error)
+            self._failed(Running(kind, request, data, self._groups.leave(), waiter), error)
             return True
         if not isinstance(result, Answer):
-            return self._later(Running(kind, request, data, begun, waiter), result)
-        now = self._at = self._clock()
-        try:
-            applied, answered = self._appends[kind]
-        except KeyError:
-            applied, answered = self._learn(kind)
-        applied(now - begun)
-        if now - begun > self._warn_seconds:
-            self._times.slow_apply(now - begun, kind, request, data, result, None)
+            return self._later(Running(kind, request, data, self._groups.leave(), waiter), result)
+        groups = self._groups
+        groups.data = data
         if waiter is not None:
-            answered(now - waiter.since)
+            self._since.append(waiter.since)
             waiter.done(waiter.token, result, None)
+        else:
+            self._since.append(0.0)
+        if len(self._since) >= groups.size:
+            groups.count(answer=result)
         return True
-
-    def _learn(self, kind: int) -> tuple[Append, Append]:
-        appends = self._appends[kind] = (self._times.applied(kind, True), self._times.answered(kind, True))
-        return appends
 
     def _later(self, running: Running, result: Result) -> bool:
         """The entry, or its answer, takes more turns."""
@@ -244,16 +239,12 @@ class Applier:
         kind, request, data, begun, waiter = running
         now = self._clock()
         took = now - begun
-        applied, answered = self._appends.get(kind) or self._learn(kind)
-        if error is not None and not isinstance(error, errors.COMPACTED):
-            applied = self._times.applied(kind, False)
-        applied(took)
-        if took > self._warn_seconds:
+        self._times.applied(kind, error is None or isinstance(error, errors.COMPACTED)).observe(took)
+        if took > self._times.warn_seconds:
             self._times.slow_apply(took, kind, request, data, answer, error)
         if waiter is not None:
-            answered(now - waiter.since)
+            self._times.answered(kind, True).observe(now - waiter.since)
             waiter.done(waiter.token, answer, error)
-        self._at = 0.0
 
     def _failed(self, running: Running, error: Exception) -> None:
         took = self._clock() - running.begun

@@ -245,7 +245,7 @@ class Member:
         """The limit is on the entry, envelope included."""
         head = len(field_head(kind, len(payload)))
         if self._waiters.header_bytes + head + len(payload) > self.config.max_request_bytes:
-            self.times.answered(kind, True)(0.0)  # a success to etcd: only what raft refuses is none
+            self.times.answered(kind, True).observe(0.0)  # a success to etcd: only what raft refuses is none
             raise errors.REQUEST_TOO_LARGE
 
     async def request(self, kind: int, payload: bytes, request: Message) -> Answer:
@@ -272,7 +272,7 @@ class Member:
     def _proposal_failed(self, waiter: Waiter[Any]) -> None:
         """Raft refused it, or it took too long, which is a success to etcd's count."""
         waited = self._loop.time() - waiter.since
-        self.times.answered(waiter.kind, waited >= self.config.request_timeout_seconds)(waited)
+        self.times.answered(waiter.kind, waited >= self.config.request_timeout_seconds).observe(waited)
 
     @property
     def pending_proposals(self) -> int:

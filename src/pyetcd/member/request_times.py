@@ -3,6 +3,7 @@
 Entries are timed where they are applied, requests from their proposal to their answer, ranges while they are
 read, all as in etcd (server/etcdserver/apply/uber_applier.go, v3_server.go). On the hot path a time costs one
 append to a list (0.04 us); `settle`, once a turn, counts what has gathered when it is a thousand or more.
+Entries are timed in groups, see `apply_times`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from pyetcd import logs
 from pyetcd.logs import duration
 from pyetcd.member.request_text import Shown, operation_name, proposal_text, request_text
-from pyetcd.metrics import HistogramVec, exponential
+from pyetcd.metrics import Histogram, HistogramVec, exponential
 from pyetcd.mvcc.answer import Answer
-from pyetcd.proto.raft_internal_pb2 import RequestHeader
+from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest, RequestHeader
 from pyetcd.proto.rpc_pb2 import RangeRequest, RangeResponse, TxnRequest, TxnResponse
 from pyetcd.proto.splice import varint
 
@@ -61,20 +62,27 @@ class RequestTimes:
         )
         self._ranges: list[float] = []
         self._gathered: list[list[float]] = [self._ranges]
+        self._applied: dict[tuple[int, bool], Histogram] = {}
+        self._answered: dict[tuple[int, bool], Histogram] = {}
         self.ranged: Append = self._ranges.append
 
-    def applied(self, kind: int, success: bool) -> Append:
-        """Takes the seconds an entry of this kind took. To be kept by who asks."""
-        cell = self.apply_duration.cell(operation_name(kind), _flag(success), "v3")
-        return self._append(cell.later)
+    def applied(self, kind: int, success: bool) -> Histogram:
+        """Of the seconds an entry of this kind takes."""
+        cell = self._applied.get((kind, success))
+        if cell is None:
+            cell = self.apply_duration.cell(operation_name(kind), _flag(success), "v3")
+            self._applied[kind, success] = cell
+            self._gathered.append(cell.later)
+        return cell
 
-    def answered(self, kind: int, success: bool) -> Append:
-        """Takes the seconds from proposal to result. To be kept by who asks."""
-        return self._append(self.request_duration.cell(_flag(success), operation_name(kind)).later)
-
-    def _append(self, later: list[float]) -> Append:
-        self._gathered.append(later)
-        return later.append
+    def answered(self, kind: int, success: bool) -> Histogram:
+        """Of the seconds from the proposal of a request of this kind to its result."""
+        cell = self._answered.get((kind, success))
+        if cell is None:
+            cell = self.request_duration.cell(_flag(success), operation_name(kind))
+            self._answered[kind, success] = cell
+            self._gathered.append(cell.later)
+        return cell
 
     def settle(self) -> None:
         """Once a turn: keep what has gathered small."""
@@ -123,6 +131,12 @@ class RequestTimes:
         size = f"size:{_size(answer)}" if isinstance(answer, Answer) else ""
         self._warn(took, "", shown_proposal(kind, request, data), size, error)
 
+    def slow_group(self, took: float, data: bytes, answer: Answer | None) -> None:
+        """So did entries that followed each other, of which this is the last."""
+        found = inner_of(data)
+        if found is not None:
+            self.slow_apply(took, *found, data, answer, None)
+
     def _warn(self, took: float, prefix: str, request: Shown, response: str, error: Exception | None) -> None:
         self.slow += 1
         fields: dict[str, Any] = {
@@ -135,6 +149,18 @@ class RequestTimes:
         if error is not None:
             fields["error"] = error
         _log.warn("apply request took too long", fields)
+
+
+def inner_of(data: bytes) -> tuple[int, Message] | None:
+    """The kind and the request of an entry."""
+    try:
+        envelope = InternalRaftRequest.FromString(data)
+    except DecodeError:
+        return None
+    for field, value in envelope.ListFields():
+        if field.number != InternalRaftRequest.HEADER_FIELD_NUMBER and isinstance(value, Message):
+            return field.number, value
+    return None
 
 
 def shown_proposal(kind: int, request: Message, data: bytes) -> Shown:
