@@ -4,9 +4,9 @@ What is made is what etcd's own restore makes, IDs included: the database with t
 place of the old ones and applied up to the first entries; a log with these entries, one a member; a `.snap`
 file; the log's marker. Keys, leases, users and alarms stay as they were.
 
-Order, so that no server takes a half-made directory for a whole one: the database is built under another
-name, in one commit; log, `.snap` file and marker are made durable; only then does the database get its name.
-Without its database, a log that needs one is refused. A snapshot that turns out to be damaged leaves nothing
+Order, so that a server does not take a half-made directory for a whole one: first the database is copied
+and changed, in one commit, then comes the `.snap` file, the log last. pyetcd refuses a database without a
+log, and one that has applied more than its log holds. A snapshot that turns out to be damaged leaves nothing
 behind: its hash and its pages are proved before the log is begun.
 """
 
@@ -38,7 +38,6 @@ from pyetcd.storage.wal import HardState, LogEntry, Wal, WalError
 HASH_BYTES: Final = 32
 SECTOR_BYTES: Final = 512  # databases are whole sectors; a hash behind one shows in the size
 COPY_BYTES: Final = 1 << 20
-UNFINISHED: Final = "db.tmp.restore"  # servers remove what is called db.tmp…
 
 _log = logs.get("etcdutl")
 
@@ -53,6 +52,10 @@ class Wanted:
     skip_hash_check: bool
     map_bytes: int
     bump: int
+
+    @property
+    def log_dir(self) -> str:
+        return join(self.wal_dir)
 
     @property
     def snap_dir(self) -> str:
@@ -120,20 +123,16 @@ class Restoration:
         if files.exists(wanted.wal_dir):
             raise Refused(f'wal-dir "{wanted.wal_dir}" exists')
         _log.info("restoring snapshot", wanted.fields())
-        unfinished = join(wanted.snap_dir, UNFINISHED)
+        database = database_in(wanted.data_dir)
         try:
-            self._copy(unfinished)
-            self._change(unfinished)
+            self._copy(database)
+            self._change(database)
         except BaseException as error:
-            self._undo(unfinished)
+            self._undo(database)
             if isinstance(error, DatabaseError):
-                raise Refused(reason(error).replace(unfinished, wanted.snapshot)) from None
+                raise Refused(reason(error).replace(database, wanted.snapshot)) from None
             raise
         self._write_log()
-        database = database_in(wanted.data_dir)
-        files.rename(unfinished + ".sum", database + ".sum")
-        files.rename(unfinished, database)
-        files.fsync_dir(wanted.snap_dir)
         _log.info("restored snapshot", wanted.fields())
 
     def _is_empty(self, directory: str) -> bool:
@@ -152,8 +151,8 @@ class Restoration:
         self._made.append(path)
         self._files.fsync_dir(above or ".")
 
-    def _undo(self, unfinished: str) -> None:
-        for path in (unfinished, unfinished + ".sum"):
+    def _undo(self, database: str) -> None:
+        for path in (database, database + ".sum"):
             if self._files.exists(path):
                 self._files.unlink(path)
         for directory in reversed(self._made):
@@ -162,7 +161,7 @@ class Restoration:
     # The database
 
     def _copy(self, target: str) -> None:
-        """The snapshot without its hash, which is proved. Not yet durable; the commit makes it so."""
+        """The snapshot without its hash, which is proved."""
         files, wanted = self._files, self._wanted
         source = files.open(wanted.snapshot)
         try:
@@ -224,19 +223,18 @@ class Restoration:
 
     def _write_log(self) -> None:
         files, wanted, cluster = self._files, self._wanted, self._new.cluster
-        self._make_directory(wanted.wal_dir.rstrip("/").rpartition("/")[0])
         ids = [member.id for member in cluster.members]
         data = cluster.entry_data()
         kind = EntryType.EntryConfChange
         entries = [LogEntry(BOOTSTRAP_TERM, index, kind, each) for index, each in enumerate(data, 1)]
         last = len(entries)
         conf_state = ConfState(voters=ids).SerializeToString()
-        appender = _Now(files)
-        wal = Wal.create(files, wanted.wal_dir, metadata(self._new.member.id, cluster.id), appender)
+        snapshot = Snapshot(last, BOOTSTRAP_TERM, conf_state, membership_json(cluster.members, (), None))
+        Snapshots(files, wanted.snap_dir).save(snapshot)  # which makes the names beside it durable as well
+        self._make_directory(wanted.log_dir.rpartition("/")[0])
+        wal = Wal.create(files, wanted.log_dir, metadata(self._new.member.id, cluster.id), Immediate(files))
         try:
             wal.save(HardState(BOOTSTRAP_TERM, ids[0], last), entries, True)
-            snapshot = Snapshot(last, BOOTSTRAP_TERM, conf_state, membership_json(cluster.members, (), None))
-            Snapshots(files, wanted.snap_dir).save(snapshot)
             wal.save_snapshot(last, BOOTSTRAP_TERM, conf_state)
         finally:
             wal.close()
@@ -260,7 +258,7 @@ def bump_revision(backend: Backend, amount: int) -> None:
     backend.put(schema.META, schema.SCHEDULED_COMPACT, schema.revision_key(latest + amount))
 
 
-class _Now:
+class Immediate:
     """An appender that has written and synced when `append` returns."""
 
     def __init__(self, files: Files) -> None:
