@@ -210,7 +210,8 @@ def test_entries_that_cannot_be_applied_are_applied_as_nothing_and_logged(
 
 def test_any_bytes_whatever_in_the_log_leave_the_member_running(placed: Crashable, seed: Seed) -> None:
     rnd = random.Random(SEED)
-    plain = [odd.data for odd in ODD.values() if odd.type == NORMAL]
+    # Not those that may become an alarm: then there would be no more puts.
+    plain = [odd.data for name, odd in ODD.items() if odd.type == NORMAL and "alarm" not in name]
     for number in range(2 * ROUNDS):
         entries = []
         for _ in range(300):
