@@ -89,6 +89,8 @@ class Printed:
 class Server(ABC):
     """One member that is its own cluster. Started when made; `stop` it."""
 
+    ready_seconds = READY_SECONDS
+
     def __init__(
         self, directory: Path, ports: tuple[int, int] | None = None, /, **flags: object
     ) -> None:
@@ -117,7 +119,7 @@ class Server(ABC):
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
         self.printed = Printed(self.process)
-        if not self.printed.wait_ready(READY_SECONDS):
+        if not self.printed.wait_ready(self.ready_seconds):
             self.process.kill()
             self.process.wait(STOP_SECONDS)
             self.printed.end()
