@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pyetcd import logs
 from pyetcd._native import crc32c
 from pyetcd.storage.bolt.meta import Meta
-from pyetcd.storage.files import Files
+from pyetcd.storage.files import Files, named
 
 _MAGIC = b"pyetcdC2"
 _slot = struct.Struct("<8sIIQQQ")
@@ -145,6 +145,12 @@ class SumFile:
 
     def write(self, writes: SumWrites, sync: bool) -> None:
         """Write and sync; called from the thread that writes the pages."""
+        try:
+            self._write(writes, sync)
+        except OSError as error:
+            raise named(error, self.path) from None
+
+    def _write(self, writes: SumWrites, sync: bool) -> None:
         files = self._files
         fd = self._fd
         created = False

@@ -120,6 +120,13 @@ class Files(Protocol):
         """Make what was created, renamed and removed in this directory durable."""
 
 
+def named(error: OSError, path: str) -> OSError:
+    """The error of a call by descriptor, with the name of the file for whoever reads its text."""
+    if error.filename is None:
+        error.filename = path
+    return error
+
+
 class OsFiles:
     """`Files` of the operating system (Linux; elsewhere the WAL's lock is an flock)."""
 

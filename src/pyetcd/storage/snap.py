@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pyetcd import logs
 from pyetcd._native import crc32c
 from pyetcd.proto.splice import Malformed, fields
-from pyetcd.storage.files import Files
+from pyetcd.storage.files import Files, named
 from pyetcd.storage.wal.frames import varint
 
 _log = logs.get("storage")
@@ -130,7 +130,7 @@ class Snapshots:
             _log.warn("failed to write a snap file", {"path": path, "error": error})
             if files.exists(unfinished):
                 files.unlink(unfinished)
-            raise
+            raise named(error, path) from None
         return Saved(path, encoded - started, synced - writing, clock() - started)
 
     def names(self) -> list[str]:

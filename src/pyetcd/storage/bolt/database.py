@@ -25,7 +25,7 @@ from pyetcd.storage.bolt.rewrite import SPLIT_FILL, LeafDraft, Steps, merge_leaf
 from pyetcd.storage.bolt.tree import EMPTY_BUCKET, Bucket, Leaf, Pages
 from pyetcd.storage.bolt.walk import Walk, sums_of
 from pyetcd.storage.checksums import SumFile, SumWrites
-from pyetcd.storage.files import Files
+from pyetcd.storage.files import Files, named
 
 PAGE_SIZE = 4096
 GROW_BYTES = 16 << 20  # the file grows by so much beyond what is needed, as bbolt's AllocSize
@@ -108,6 +108,9 @@ class Database:
                 _create(files, fd, path, sync)
             sums = SumFile(files, path + ".sum") if checksums else None
             return cls(files, path, fd, sums, read_only, sync, grow_bytes)
+        except OSError as error:
+            files.close(fd)
+            raise named(error, path) from None
         except BaseException:
             files.close(fd)
             raise
@@ -150,6 +153,12 @@ class Database:
 
     def write(self, pages: NewPages) -> None:
         """Write new pages, given in order, without syncing. Any thread."""
+        try:
+            self._write(pages)
+        except OSError as error:
+            raise named(error, self.path) from None
+
+    def _write(self, pages: NewPages) -> None:
         size = self.state.meta.page_size
         last_id, last_data = pages[-1]
         self._grow_file(last_id * size + len(last_data))
@@ -184,12 +193,15 @@ class Database:
         if commit.sum_writes is not None:
             assert self._sums is not None
             self._sums.write(commit.sum_writes, self._sync)
-        if self._sync:
-            self._files.fdatasync(self._fd)
-        new = commit.state.meta
-        self._files.pwrite(self._fd, metas.encode(new), new.txid % 2 * new.page_size)
-        if self._sync:
-            self._files.fdatasync(self._fd)
+        try:
+            if self._sync:
+                self._files.fdatasync(self._fd)
+            new = commit.state.meta
+            self._files.pwrite(self._fd, metas.encode(new), new.txid % 2 * new.page_size)
+            if self._sync:
+                self._files.fdatasync(self._fd)
+        except OSError as error:
+            raise named(error, self.path) from None
 
     def install(self, commit: Commit) -> None:
         """The commit is durable: make it the current state."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from pyetcd import logs
-from pyetcd.storage.files import Files
+from pyetcd.storage.files import Files, named
 from pyetcd.storage.wal import segments as seg
 from pyetcd.storage.wal.errors import WalLocked
 from pyetcd.storage.wal.frames import (
@@ -268,7 +268,10 @@ class Wal:
 
     def completed(self) -> int:
         """The sequence number up to which everything is on disk. OSError, for good, once something failed."""
-        done = self._appender.completed()
+        try:
+            done = self._appender.completed()
+        except OSError as error:
+            raise named(error, self._segments[-1].path) from None
         cut = self._cut
         if cut is None:
             return done
@@ -318,8 +321,11 @@ class Wal:
     def _name(self, cut: _Cut) -> None:
         """Runs in the executor, its head and all before it being on disk: the segment gets its name."""
         files = self._files
-        files.truncate(cut.old.fd, cut.old_end)  # gives back what was reserved and not used
-        files.fsync(cut.old.fd)
+        try:
+            files.truncate(cut.old.fd, cut.old_end)  # gives back what was reserved and not used
+            files.fsync(cut.old.fd)
+        except OSError as error:
+            raise named(error, cut.old.path) from None
         files.rename(cut.tmp, cut.new.path)
         files.fsync_dir(self._directory)
         _log.info("created a new WAL segment", {"path": cut.new.path})

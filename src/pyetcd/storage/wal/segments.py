@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyetcd import logs
-from pyetcd.storage.files import Files
+from pyetcd.storage.files import Files, named
 from pyetcd.storage.wal.errors import WalCorrupt, WalError, WalLocked, WalMissing
 
 _log = logs.get("storage")
@@ -93,10 +93,10 @@ def make_segment_file(files: Files, path: str, length: int) -> int:
         if not files.lock(fd):
             raise WalLocked(f"wal: {path}: fileutil: file already locked")
         files.preallocate(fd, length)
-    except OSError:
+    except OSError as error:
         files.close(fd)
         files.unlink(path)
-        raise
+        raise named(error, path) from None
     except WalLocked:
         files.close(fd)
         raise
