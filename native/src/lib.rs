@@ -1,4 +1,5 @@
-//! The native half of pyetcd: the wire (gRPC and HTTP), the log thread, CRC-32C, and a small gRPC client.
+//! The native half of pyetcd: the wire (gRPC and HTTP), the log thread, CRC-32C, lookups in pages, and a small
+//! gRPC client.
 //!
 //! It moves bytes and knows nothing of etcd. Nothing here calls back into Python: the loop watches one descriptor
 //! (`wake`), drains events and hands back answers. `src/pyetcd/_native.pyi` says the same to Python.
@@ -6,6 +7,7 @@
 mod appender;
 mod client;
 mod crc;
+mod pages;
 mod server;
 mod wake;
 
@@ -31,5 +33,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<client::ClientStream>()?;
     module.add("RpcError", module.py().get_type::<client::RpcError>())?;
     module.add_function(wrap_pyfunction!(crc::crc32c, module)?)?;
+    module.add_function(wrap_pyfunction!(pages::find_many, module)?)?;
     Ok(())
 }

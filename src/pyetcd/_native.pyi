@@ -1,11 +1,13 @@
-"""The native crate, as Python sees it: the wire (gRPC and HTTP), the log thread and CRC-32C.
+"""The native crate, as Python sees it: the wire (gRPC and HTTP), the log thread, CRC-32C and lookups.
 
 It moves bytes and knows nothing of etcd. Nothing here ever calls back into Python: the loop watches
 `Wake.fileno()` and drains. All methods are called from one thread, the loop's; all of them return at once
 (except those of `Channel`, which is for command-line programs and blocks with the GIL released).
 """
 
+from array import array
 from collections.abc import Sequence
+from mmap import mmap
 from typing import final
 
 UNARY: int  # a whole unary request; answer with reply_many or finish_many
@@ -182,6 +184,14 @@ class Appender:
 
 def crc32c(data: bytes | bytearray | memoryview, crc: int = ...) -> int:
     """CRC-32C (Castagnoli) of `data`, continued from `crc`."""
+
+def find_many(
+    map: mmap, page_bytes: int, root: int, keys: Sequence[bytes], sums: array[int] | None
+) -> list[bytes | None] | None:
+    """The values of `keys` in a B+tree of pages as bbolt lays them out, None for those that are not there.
+
+    Every page is compared to its CRC-32C in `sums` first, if given. None as a whole: a page is not what it should be.
+    """
 
 class RpcError(Exception):
     """A gRPC status other than OK."""
