@@ -82,6 +82,19 @@ class Histogram:
             below = end
         self.counts[-1] += len(ordered) - below
 
+    def observe_since(self, now: float, since: Sequence[float]) -> None:
+        """What has passed since each of these moments: 2 us for all of them when they are close together."""
+        bounds, counts = self.bounds, self.counts
+        ordered = sorted(since)
+        left = len(ordered)
+        self.total += left * now - sum(ordered)
+        most = bisect_left(bounds, now - ordered[0])
+        for bucket in range(bisect_left(bounds, now - ordered[-1]), most):
+            earlier = bisect_left(ordered, now - bounds[bucket])
+            counts[bucket] += left - earlier
+            left = earlier
+        counts[most] += left
+
     def fold(self) -> None:
         """Count what is in `later`."""
         later = self.later

@@ -69,6 +69,10 @@ NOTHING: tuple[bytes, ...] = ()
 OWN_FAULTS = (DatabaseError, OSError, MemoryError)
 
 
+def _unknown(request: Message) -> Result:
+    raise ValueError(f"requests of type {request.DESCRIPTOR.name} are not known to this member")
+
+
 class Running(NamedTuple):
     """An entry that is being applied: what it is, when that began, who waits for it."""
 
@@ -125,7 +129,10 @@ class Applier:
         self._times = times
         self._clock = times.clock
         self._groups = Groups(times)
+        self._kind = 0  # of the entries that are timed together, 0: none are
+        self._handler: Callable[[Any], Result] = _unknown  # of that kind
         self._since = self._groups.since
+        self._group_mask = self._groups.mask
         request = InternalRaftRequest
         self._handlers: Mapping[int, Callable[[Any], Result]] = {
             request.RANGE_FIELD_NUMBER: self._range,
@@ -140,10 +147,6 @@ class Applier:
             request.CLUSTER_VERSION_SET_FIELD_NUMBER: self._set_version,
             request.CLUSTER_MEMBER_ATTR_SET_FIELD_NUMBER: self._set_attributes,
             request.DOWNGRADE_INFO_SET_FIELD_NUMBER: self._set_downgrade,
-        }
-        self._unanswered: Mapping[int, Callable[[Any], Result]] = {
-            **self._handlers,
-            request.TXN_FIELD_NUMBER: self._txn_unanswered,
         }
 
     def apply(self, entry: Entry) -> bool:
@@ -170,35 +173,39 @@ class Applier:
 
     def batch_done(self) -> None:
         """No entry follows at once."""
-        self._groups.close()
+        if self._kind:
+            self._groups.count()
+            self._kind = 0
 
     def _run(self, kind: int, request: Message, data: bytes, waiter: Waiter[Any] | None) -> bool:
-        if kind != self._groups.kind:
+        if kind != self._kind:
             self._groups.open(kind)
+            self._kind = kind
+            self._handler = self._handlers.get(kind, _unknown)
         try:
-            handler = (self._handlers if waiter is not None else self._unanswered).get(kind)
-            if handler is None:
-                raise ValueError(f"requests of kind {kind} are not known to this member")
-            result = handler(request)
+            result = self._handler(request) if waiter is not None else self._unanswered(kind, request)
         except OWN_FAULTS as error:
             self._hold()  # what may be half written is never committed
             self._end(waiter, error)
             return False
         except Exception as error:
-            self._failed(Running(kind, request, data, self._groups.leave(), waiter), error)
+            self._failed(self._alone(kind, request, data, waiter), error)
             return True
         if not isinstance(result, Answer):
-            return self._later(Running(kind, request, data, self._groups.leave(), waiter), result)
-        groups = self._groups
-        groups.data = data
+            return self._later(self._alone(kind, request, data, waiter), result)
         if waiter is not None:
             self._since.append(waiter.since)
             waiter.done(waiter.token, result, None)
         else:
-            self._since.append(0.0)
-        if len(self._since) >= groups.size:
-            groups.count(answer=result)
+            self._groups.unanswered += 1
+        if not self._position.index & self._group_mask:
+            self._groups.count((kind, request, data, result))
         return True
+
+    def _alone(self, kind: int, request: Message, data: bytes, waiter: Waiter[Any] | None) -> Running:
+        """The entry that was looked at last is not timed with those before it."""
+        self._kind = 0
+        return Running(kind, request, data, self._groups.leave(), waiter)
 
     def _later(self, running: Running, result: Result) -> bool:
         """The entry, or its answer, takes more turns."""
@@ -312,8 +319,11 @@ class Applier:
         fits = self._check_room(txn_cost, request)
         return self._within_quota(fits, self._store.txn(request, answered))
 
-    def _txn_unanswered(self, request: TxnRequest) -> Result:
-        return self._txn(request, answered=False)
+    def _unanswered(self, kind: int, request: Any) -> Result:
+        """Apply an entry nobody here waits for."""
+        if kind == InternalRaftRequest.TXN_FIELD_NUMBER:
+            return self._txn(request, answered=False)
+        return self._handler(request)
 
     def _compact(self, request: CompactionRequest) -> Result:
         self._check_healthy()

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from pyetcd import logs
 from pyetcd.logs import duration
 from pyetcd.member.request_text import Shown, operation_name, proposal_text, request_text
 from pyetcd.metrics import Histogram, HistogramVec, exponential
 from pyetcd.mvcc.answer import Answer
-from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest, RequestHeader
+from pyetcd.proto.raft_internal_pb2 import RequestHeader
 from pyetcd.proto.rpc_pb2 import RangeRequest, RangeResponse, TxnRequest, TxnResponse
 from pyetcd.proto.splice import varint
 
@@ -131,11 +131,16 @@ class RequestTimes:
         size = f"size:{_size(answer)}" if isinstance(answer, Answer) else ""
         self._warn(took, "", shown_proposal(kind, request, data), size, error)
 
-    def slow_group(self, took: float, data: bytes, answer: Answer | None) -> None:
-        """So did entries that followed each other, of which this is the last."""
-        found = inner_of(data)
-        if found is not None:
-            self.slow_apply(took, *found, data, answer, None)
+    def slow_group(self, took: float, kind: int, last: tuple[int, Message, bytes, Answer] | None) -> None:
+        """So did entries of this kind that followed each other. `last`: kind, request, data and answer of the
+        last of them, if known.
+        """
+        if last is not None:
+            kind, request, data, answer = last
+            self.slow_apply(took, kind, request, data, answer, None)
+        else:
+            text = Shown(lambda: f"entries of kind {operation_name(kind)}")
+            self._warn(took, "", text, "", None)
 
     def _warn(self, took: float, prefix: str, request: Shown, response: str, error: Exception | None) -> None:
         self.slow += 1
@@ -149,18 +154,6 @@ class RequestTimes:
         if error is not None:
             fields["error"] = error
         _log.warn("apply request took too long", fields)
-
-
-def inner_of(data: bytes) -> tuple[int, Message] | None:
-    """The kind and the request of an entry."""
-    try:
-        envelope = InternalRaftRequest.FromString(data)
-    except DecodeError:
-        return None
-    for field, value in envelope.ListFields():
-        if field.number != InternalRaftRequest.HEADER_FIELD_NUMBER and isinstance(value, Message):
-            return field.number, value
-    return None
 
 
 def shown_proposal(kind: int, request: Message, data: bytes) -> Shown:
