@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,14 +17,18 @@ from pyetcd.proto import rpc_pb2
 
 
 class Counting(grpc.GenericRpcHandler):
-    """Answers every call with `status`, and remembers what was called."""
+    """Answers every call with `status`, and remembers what was called. Questions for its health do not count:
+    with several endpoints each is asked whether it answers at all."""
 
     def __init__(self, status: grpc.StatusCode, message: str) -> None:
         self.status = status
         self.message = message
         self.calls: list[str] = []
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if details.method.startswith("/grpc.health."):
+            return None
+
         def refuse(request: bytes, context: grpc.ServicerContext) -> bytes:
             self.calls.append(details.method)
             if self.status is not grpc.StatusCode.OK:
@@ -53,6 +61,51 @@ def test_a_write_is_never_sent_twice(serve) -> None:  # type: ignore[no-untyped-
         ran = both(*command, stdin=stdin)
         assert (ran.code, ran.err) == (1, b"Error: etcdserver: leader changed\n")
     assert sum(len(handler.calls) for handler in handlers) == 3
+
+
+def test_an_endpoint_that_accepts_and_never_answers_is_passed_over(serve) -> None:  # type: ignore[no-untyped-def]
+    """As a stopped server does, for which the kernel accepts. The second one gets even a write."""
+    good = Counting(grpc.StatusCode.OK, "")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        both = Etcdctl(f"127.0.0.1:{silent.getsockname()[1]},{serve(good)}")
+        for command in (["get", "a"], ["put", "a", "b"], ["lease", "list"]):
+            assert both(*command, "--command-timeout=30s", "--dial-timeout=60s").code == 0, command
+    assert len(good.calls) == 3
+
+
+def test_one_silent_endpoint_is_asked_until_the_time_is_over() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        ran = Etcdctl(f"127.0.0.1:{silent.getsockname()[1]}")("get", "a", "--command-timeout=200ms")
+    assert (ran.code, ran.err) == (1, b"Error: context deadline exceeded\n")
+
+
+def test_what_failed_is_told_in_a_log_line_as_clientv3_writes_it(serve) -> None:  # type: ignore[no-untyped-def]
+    refusing = Counting(grpc.StatusCode.PERMISSION_DENIED, "etcdserver: permission denied")
+    endpoint = serve(refusing)
+    etcdctl = Etcdctl("")
+    command = etcdctl.command("get", "a", f"--endpoints=http://{endpoint}")
+    done = subprocess.run(command, capture_output=True, env=etcdctl.variables(), timeout=60)
+    note, error = done.stderr.splitlines()
+    assert error == b"Error: etcdserver: permission denied"
+    told = json.loads(note)
+    assert list(told) == [
+        *("level", "ts", "logger", "caller", "msg", "target", "method", "attempt", "error"),
+    ]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", told.pop("ts"))
+    assert re.fullmatch(rf"etcd-endpoints://0x[0-9a-f]+/{endpoint}", told.pop("target"))
+    assert told == {
+        "level": "warn",
+        "logger": "etcd-client",
+        "caller": "v3/retry_interceptor.go:68",
+        "msg": "retrying of unary invoker failed",
+        "method": "/etcdserverpb.KV/Range",
+        "attempt": 0,
+        "error": "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+    }
 
 
 def test_a_read_is_tried_at_the_next_endpoint(serve) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,9 @@ The promises are clientv3's. A call waits for an endpoint that can be reached, u
 server answered with Unavailable is repeated, at the next endpoint, only if it reads: a write is never sent
 twice, since the first may have been done. A token that the server no longer knows is fetched anew once the
 server says so; it has then refused the call, so this holds for writes too.
+
+Of several endpoints the first that answers is taken. A server that is stopped or hangs still accepts
+connections, as its kernel does that for it; so each is asked for its health before it is given a call.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ STALE_TOKEN = ("etcdserver: invalid auth token", "etcdserver: revision of auth s
 USER_EMPTY = "etcdserver: user name is empty"
 LEARNER = "etcdserver: rpc not supported for learner"
 NOT_CONNECTED = "connection error: "  # how the wire begins when a call has never left
-FIRST_ROUND_SECONDS = 0.5  # for one of several endpoints to accept, before the next is tried
+FIRST_ROUND_SECONDS = 0.5  # for one of several endpoints to answer, before the next is tried
+HEALTH = "/grpc.health.v1.Health/Check"
 HANDSHAKE = {  # what the wire says of TLS, and what Go would
     "tls: tls handshake eof": "EOF",
     "tls: invalid peer certificate: UnknownIssuer": "tls: failed to verify certificate: x509: certificate"
@@ -102,6 +106,7 @@ class Client:
         self._dial_seconds = settings.dial_timeout if settings.dial_timeout > 0 else LONGEST_DIAL_SECONDS
         several = len(self._targets) > 1
         self._patience = min(self._dial_seconds, FIRST_ROUND_SECONDS) if several else 0.0
+        self._silent = 0
         self._token = settings.token
         if settings.username and settings.password:
             try:
@@ -126,6 +131,11 @@ class Client:
         if has_leader:
             metadata.append(("hasleader", "true"))
         return self._channel().stream(path, metadata, deadline.left())
+
+    def is_alive(self, seconds: float) -> bool:
+        """Whether the present endpoint answers at all within this time."""
+        channel = self._channels[self._current]
+        return channel is not None and _answers(channel, seconds)
 
     def next_endpoint(self) -> None:
         """Turn to the next endpoint, after the present one failed."""
@@ -156,7 +166,6 @@ class Client:
                 self.next_endpoint()
                 unreachable += 1
                 if unreachable % len(self._targets) == 0:
-                    self._be_patient()
                     deadline.sleep(pause)
                     pause = min(pause * 1.6, longest_pause)
                 if not deadline.passed():
@@ -206,22 +215,28 @@ class Client:
         return metadata
 
     def _channel(self) -> Channel:
-        """The present endpoint's. CallError when what stands for it is no address."""
+        """The present endpoint's. CallError when what stands for it is no address, or does not answer while
+        others may."""
         channel = self._channels[self._current]
         if channel is None:
-            channel = self._channels[self._current] = self._dial(self._targets[self._current])
+            target = self._targets[self._current]
+            channel = self._dial(target)
+            if len(self._targets) > 1 and not _answers(channel, self._patience or self._dial_seconds):
+                channel.close()
+                self._note_silence()
+                raise _undialled(f"dial tcp {target.address}: i/o timeout")
+            self._channels[self._current] = channel
         return channel
 
-    def _be_patient(self) -> None:
-        """No endpoint accepted at once: from now on each has the time that the settings give it."""
-        if self._patience:
+    def _note_silence(self) -> None:
+        """Once no endpoint has answered at once, each has the time that the settings give it."""
+        self._silent += 1
+        if self._silent >= len(self._targets):
             self._patience = 0.0
-            self._channels = [None] * len(self._targets)
 
     def _dial(self, target: Target) -> Channel:
         if target.problem:
-            desc = f"transport: Error while dialing: {target.problem}"
-            raise CallError(UNAVAILABLE, f'{NOT_CONNECTED}desc = "{desc}"')
+            raise _undialled(target.problem)
         tls = self.settings.tls
         speaks_tls = target.tls == TLS_ALWAYS or (tls is not None and target.tls != TLS_NEVER)
         try:
@@ -232,7 +247,7 @@ class Client:
                 ca=tls.ca if tls else None,
                 cert=tls.cert if tls else None,
                 key=tls.key if tls else None,
-                server_name=target.server_name,
+                server_name=(tls.server_name if tls else "") or target.server_name,
                 insecure_skip_verify=tls.skip_verify if tls else False,
                 connect_timeout=self._patience or self._dial_seconds,
             )
@@ -252,6 +267,19 @@ class Client:
             caller="v3/retry_interceptor.go:68",
             logger=self._logger,
         )
+
+
+def _answers(channel: Channel, seconds: float) -> bool:
+    try:
+        channel.unary(HEALTH, b"", [], seconds)
+    except RpcError as error:
+        silent = error.code == DEADLINE_EXCEEDED or error.message.startswith(NOT_CONNECTED)
+        return not silent
+    return True
+
+
+def _undialled(problem: str) -> CallError:
+    return CallError(UNAVAILABLE, f'{NOT_CONNECTED}desc = "transport: Error while dialing: {problem}"')
 
 
 def _check_size(size: int, limit: int, words: str) -> None:

@@ -28,11 +28,15 @@ NS = 1e-9
 
 
 class Tls:
-    """How to speak TLS where it is spoken; PEM texts."""
+    """How to speak TLS where it is spoken; PEM texts. `server_name`: the one that certificates must be for,
+    if it is not the endpoint's."""
 
     __slots__ = ("ca", "cert", "key", "server_name", "skip_verify")
 
-    def __init__(self, ca: bytes | None, cert: bytes | None, key: bytes | None, skip_verify: bool) -> None:
+    def __init__(
+        self, ca: bytes | None, cert: bytes | None, key: bytes | None, skip_verify: bool, server_name: str
+    ) -> None:
+        self.server_name = server_name
         self.ca = ca
         self.cert = cert
         self.key = key
@@ -48,6 +52,8 @@ class Settings:
         "endpoints",
         "format",
         "hex",
+        "keepalive_seconds",
+        "keepalive_timeout",
         "password",
         "recv_bytes_max",
         "send_bytes_max",
@@ -63,6 +69,8 @@ class Settings:
         self.endpoints = endpoints_of(call)
         self.dial_timeout = call.number("dial-timeout") * NS
         self.command_timeout = call.number("command-timeout") * NS
+        self.keepalive_seconds = call.number("keepalive-time") * NS
+        self.keepalive_timeout = call.number("keepalive-timeout") * NS
         self.send_bytes_max = call.number("max-request-bytes")
         self.recv_bytes_max = call.number("max-recv-bytes")
         files = [_file_name(call, name) for name in ("cert", "key", "cacert")]
@@ -83,9 +91,19 @@ class Settings:
 
 
 def endpoints_of(call: Invocation) -> list[str]:
-    if call.text("discovery-srv"):
-        raise Exit(ERROR, "--discovery-srv is not part of this version of pyetcd")
-    return [endpoint.strip() for endpoint in call.items("endpoints")]
+    """Those a domain names, if one is given and names any, else those of `--endpoints`."""
+    found: list[str] = []
+    domain = call.text("discovery-srv")
+    if domain:
+        from pyetcd.cli.etcdctl import srv
+
+        for endpoint in srv.endpoints(domain, call.text("discovery-srv-name")):
+            if endpoint.startswith("http://") and not call.on("insecure-discovery"):
+                shown = gotext.quote(endpoint)
+                print(f"ignoring discovered insecure endpoint {shown}", file=sys.stderr)
+            else:
+                found.append(endpoint)
+    return found or [endpoint.strip() for endpoint in call.items("endpoints")]
 
 
 def _variable(flag: Flag) -> str:
@@ -161,10 +179,11 @@ def _tls(call: Invocation, cert: str, key: str, ca: str) -> Tls | None:
     if bool(cert) != bool(key):
         raise Exit(BAD_ARGS, f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
     skip_verify = call.on("insecure-skip-tls-verify")
-    if not (cert or ca or skip_verify or not call.on("insecure-transport")):
+    name = "" if call.on("insecure-discovery") else call.text("discovery-srv")
+    if not (cert or ca or name or skip_verify or not call.on("insecure-transport")):
         return None
     cert_text, key_text = _read(cert), _read(key)
-    return Tls(_read(ca), cert_text, key_text, skip_verify)
+    return Tls(_read(ca), cert_text, key_text, skip_verify, name)
 
 
 def _read(name: str) -> bytes | None:

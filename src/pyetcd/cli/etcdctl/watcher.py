@@ -21,6 +21,7 @@ WATCH = "/etcdserverpb.Watch/Watch"
 NO_LEADER = "etcdserver: no leader"
 COMPACTED = "etcdserver: mvcc: required revision has been compacted"
 RECONNECT_SECONDS = (0.001, 0.1)  # the first pause and the longest
+KEEPALIVE_SECONDS_MIN = 10.0  # gRPC's own lower bound, whatever --keepalive-time says
 
 
 class Watcher:
@@ -69,7 +70,7 @@ class Watcher:
         stream = self._stream = self._client.stream(WATCH, Deadline(), has_leader=True)
         stream.send(Message("etcdserverpb.WatchRequest", create_request=self._request).encode())
         while True:
-            data = stream.recv()
+            data = self._next(stream)
             if data is None:
                 return
             answer = lite.decode("etcdserverpb.WatchResponse", data)
@@ -79,6 +80,19 @@ class Watcher:
             self._note_progress(answer)
             if not answer.flag("created"):
                 yield WatchAnswer(answer.child("header"), answer.children("events"))
+
+    def _next(self, stream: ClientStream) -> bytes | None:
+        """The next message, or None at the end. When none comes for long, the server is asked for a sign of
+        life; RpcError or CallError without one."""
+        settings = self._client.settings
+        while True:
+            try:
+                return stream.recv(max(settings.keepalive_seconds, KEEPALIVE_SECONDS_MIN))
+            except TimeoutError:
+                if not self._client.is_alive(settings.keepalive_timeout):
+                    stream.cancel()
+                    why = "keepalive ping failed to receive ACK within timeout"
+                    raise CallError(UNAVAILABLE, why) from None
 
     def _note_progress(self, answer: Message) -> None:
         """Remember the revision from which a new stream has to go on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pyetcd import logs
 from pyetcd.cli import program
 from pyetcd.cli.etcdutl.tree import root
 from pyetcd.cli.usage import usage_text
@@ -11,4 +12,7 @@ from pyetcd.cli.usage import usage_text
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run etcdutl with these arguments (the program's name first); returns the exit code."""
-    return program.main(root(), arguments, usage_text, twice=True)
+    try:
+        return program.main(root(), arguments, usage_text, twice=True)
+    finally:
+        logs.flush()  # whoever reads the log lines may be slow
