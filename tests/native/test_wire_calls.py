@@ -1,5 +1,6 @@
 """Unary calls and streams, seen from grpcio."""
 
+import gzip
 import threading
 import time
 
@@ -90,12 +91,41 @@ def test_an_oversized_message_of_a_stream_ends_it_and_python_hears_of_a_cancel(h
     harness.wait("CANCEL")
 
 
-def test_a_gzip_message_is_unimplemented_with_grpc_gos_text(channel):
-    say = channel.unary_unary("/test.Echo/Say")
-    assert status_of(lambda: say(bytes(10_000), timeout=5, compression=grpc.Compression.Gzip)) == (
+def test_gzip_messages_are_read_and_other_encodings_refused_with_grpc_gos_text(channel):
+    say, chat = channel.unary_unary("/test.Echo/Say"), channel.stream_stream("/test.Echo/Chat")
+    text = b"compressible " * 1000
+    assert say(text, timeout=5, compression=grpc.Compression.Gzip) == text
+    assert list(chat(iter([text, b"x"]), timeout=5, compression=grpc.Compression.Gzip)) == [text, b"x"]
+    assert status_of(lambda: say(text, timeout=5, compression=grpc.Compression.Deflate)) == (
         grpc.StatusCode.UNIMPLEMENTED,
-        'grpc: Decompressor is not installed for grpc-encoding "gzip"',
+        'grpc: Decompressor is not installed for grpc-encoding "deflate"',
     )
+
+
+def test_a_small_message_that_unpacks_to_more_than_the_limit_is_refused(channel):
+    say = channel.unary_unary("/test.Echo/Say")
+    bomb = bytes(64 << 20)
+    code, text = status_of(lambda: say(bomb, timeout=5, compression=grpc.Compression.Gzip))
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert text == f"grpc: received message after decompression larger than max {4 << 20}"
+
+
+WHOLE = gzip.compress(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("packed", "text"),
+    [
+        (b"hello, this is no gzip", "grpc: failed to decompress the message: gzip: invalid header"),
+        (b"", "grpc: failed to decompress the message: EOF"),
+        (WHOLE[:-9], "grpc: failed to read decompressed data: unexpected EOF"),
+    ],
+)
+def test_damaged_gzip_messages_fail_as_in_go(harness, packed, text):
+    raw = Raw(harness.port)
+    raw.request(1, payload=None, **{"grpc-encoding": "gzip"})
+    raw.send(frame(DATA, END_STREAM, 1, b"\x01" + len(packed).to_bytes(4, "big") + packed))
+    assert raw.status(1) == ("13", text)
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ impl Incoming {
         if has_status {
             status_in(&head.headers)?;
         }
-        Ok(Self { body, messages: Messages::new(i32::MAX as usize), unreleased: 0, has_status })
+        Ok(Self { body, messages: Messages::new(i32::MAX as usize, false), unreleased: 0, has_status })
     }
 
     /// The next message, None at a good end.

@@ -2,9 +2,11 @@
 //!
 //! Source of the rules: the gRPC project's PROTOCOL-HTTP2 document; texts are those grpc-go answers with.
 
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
 use http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE};
 use http::Response;
 
@@ -140,13 +142,15 @@ pub fn percent_decode(text: &[u8]) -> String {
 /// Cuts messages from the DATA of one stream. Holds at most one incomplete message.
 pub struct Messages {
     limit: usize,
+    /// Messages may be compressed: the call was begun with `grpc-encoding: gzip`.
+    gzip: bool,
     partial: BytesMut,
     ready: Bytes,
 }
 
 impl Messages {
-    pub fn new(limit: usize) -> Self {
-        Self { limit, partial: BytesMut::new(), ready: Bytes::new() }
+    pub fn new(limit: usize, gzip: bool) -> Self {
+        Self { limit, gzip, partial: BytesMut::new(), ready: Bytes::new() }
     }
 
     /// More bytes of the stream. All messages of the last ones must have been taken.
@@ -181,6 +185,7 @@ impl Messages {
         }
         match format {
             0 => {}
+            1 if self.gzip => {}
             1 => {
                 // A call with an encoding we do not know was refused when it began.
                 return Err(Status::new(INTERNAL, "grpc: compressed flag set with identity or empty encoding"));
@@ -192,7 +197,11 @@ impl Messages {
             return Ok(None);
         }
         self.ready.advance(MESSAGE_HEADER_BYTES);
-        Ok(Some(self.ready.split_to(length)))
+        let message = self.ready.split_to(length);
+        if format == 0 {
+            return Ok(Some(message));
+        }
+        decompressed(&message, self.limit).map(Some)
     }
 
     /// Move what is left to `partial`, which will grow to `whole` bytes.
@@ -211,6 +220,28 @@ impl Messages {
     }
 }
 
+/// What a gzip-compressed message holds, `limit` bytes at the most, however much it claims to. The texts are grpc-go's.
+fn decompressed(message: &[u8], limit: usize) -> Result<Bytes, Status> {
+    if !message.starts_with(&[0x1f, 0x8b, 8]) {
+        let why = if message.is_empty() { "EOF" } else { "gzip: invalid header" };
+        return Err(Status::new(INTERNAL, format!("grpc: failed to decompress the message: {why}")));
+    }
+    let mut whole = Vec::new();
+    let most = u64::try_from(limit).map_or(u64::MAX, |limit| limit.saturating_add(1));
+    if let Err(error) = MultiGzDecoder::new(message).take(most).read_to_end(&mut whole) {
+        let why = match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
+            _ => format!("gzip: {error}"),
+        };
+        return Err(Status::new(INTERNAL, format!("grpc: failed to read decompressed data: {why}")));
+    }
+    if whole.len() > limit {
+        let text = format!("grpc: received message after decompression larger than max {limit}");
+        return Err(Status::new(RESOURCE_EXHAUSTED, text));
+    }
+    Ok(whole.into())
+}
+
 /// Format byte and length of the message that begins here, None while the header is incomplete.
 fn declared(bytes: &[u8]) -> Option<(u8, usize)> {
     match bytes {
@@ -227,7 +258,7 @@ mod tests {
     fn a_message_cut_anywhere_comes_out_whole() {
         let wire = [&[0u8, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 0], &[0, 0, 0, 0, 1], b"x"].concat();
         for cut in 0..wire.len() {
-            let mut messages = Messages::new(10);
+            let mut messages = Messages::new(10, false);
             let mut found = Vec::new();
             for piece in [&wire[..cut], &wire[cut..]] {
                 messages.feed(Bytes::copy_from_slice(piece));

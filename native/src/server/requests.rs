@@ -106,9 +106,9 @@ fn begin_grpc(
         Ok(found) => found,
         Err(status) => return outflow::fail(respond, status.code, &status.message),
     };
-    if let Some(encoding) =
-        head.headers.get("grpc-encoding").filter(|value| !matches!(value.as_bytes(), b"" | b"identity"))
-    {
+    let encoding = head.headers.get("grpc-encoding");
+    let gzip = encoding.is_some_and(|value| value.as_bytes() == b"gzip");
+    if let Some(encoding) = encoding.filter(|value| !matches!(value.as_bytes(), b"" | b"identity" | b"gzip")) {
         let encoding = String::from_utf8_lossy(encoding.as_bytes());
         let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
         return outflow::fail(respond, grpc::UNIMPLEMENTED, &text);
@@ -120,7 +120,7 @@ fn begin_grpc(
         slot: describe(wire, connection, head),
         timeout,
     };
-    let messages = Messages::new(wire.limits.recv_message_bytes);
+    let messages = Messages::new(wire.limits.recv_message_bytes, gzip);
     if streams {
         let (call, stream) = Stream::open(opening, body, respond, messages);
         if let Some(reader) = poll_or_spawn(stream, cx) {
