@@ -11,6 +11,7 @@ from pyetcd.cli.etcdctl.output_protobuf import ProtobufPrinter
 from pyetcd.cli.etcdctl.output_simple import SimplePrinter
 from pyetcd.cli.etcdctl.output_table import TablePrinter
 from pyetcd.cli.exits import Exit
+from pyetcd.cli.table import table
 from pyetcd.proto.lite import Message, decode
 
 HEADER = Message(
@@ -216,3 +217,18 @@ def test_health_in_every_format_that_shows_it(capsysbinary: pytest.CaptureFixtur
         '"Endpoint" : "b:1"\n"Health" : false\n"Took" : 2s\n"Error" : why\n\n'
     )
     assert printed.err == b"b:1 is unhealthy: failed to commit proposal: why\n"
+
+
+def test_a_cell_may_be_wide_have_lines_or_take_no_room() -> None:
+    """Expected: what etcdctl 3.7.1 drew for members of these names."""
+    assert table(["a", "b_c"], [["日本語", "x"], ["\ta\r\nbb ", ""], ["e\u0301\u200b\x1b[31m", "🇩🇪"]]) == (
+        "┌────────┬──────┐\n"
+        "│   A    │ B C  │\n"
+        "├────────┼──────┤\n"
+        "│ 日本語 │    x │\n"
+        "│      a\r │      │\n"
+        "│     bb │      │\n"
+        "│      e\u0301\u200b\x1b[31m │ 🇩🇪 │\n"
+        "└────────┴──────┘\n"
+    )
+    assert table(["a"], []) == "┌───┐\n│ A │\n└───┘\n"
