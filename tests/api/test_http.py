@@ -1,6 +1,7 @@
 """Plain HTTP: the answers here were compared with those of etcd 3.7.1 on the same requests."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 from pyetcd.api import http
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
+from pyetcd.api.http_metrics import Scrapes
 from pyetcd.metrics import Counter, Registry
 from pyetcd.proto.errors import EtcdError
 
@@ -75,12 +77,14 @@ class Port:
         self.wire = Wire()
         checks = HealthChecks(self.member, self.registry, self.passed, self.failed)
         options.setdefault("access", Access())
-        self.routes = HttpRoutes(self.wire, self.member, checks, self.registry, **options)  # type: ignore[arg-type]
+        self.scrapes = Scrapes(self.registry)
+        self.routes = HttpRoutes(self.wire, self.member, checks, self.scrapes, **options)  # type: ignore[arg-type]
 
     def ask(
         self, target: str, method: str = "GET", host: str = "127.0.0.1:2379", **headers: str
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        request = SimpleNamespace(method=method, target=target, headers=list(headers.items()), body=b"")
+        named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        request = SimpleNamespace(method=method, target=target, headers=named, body=b"")
         meta = SimpleNamespace(authority=host)
 
         async def one() -> None:
@@ -213,11 +217,60 @@ def test_options_is_answered_for_every_path() -> None:
     assert Port().ask("/foo", "OPTIONS") == (200, CORS, b"")
 
 
-def test_a_path_that_is_not_clean_is_redirected() -> None:
-    status, headers, body = Port().ask("//version?a=1")
-    assert (status, body) == (307, b'<a href="/version?a=1">Temporary Redirect</a>.\n\n')
-    assert headers[-1] == ("Location", "/version?a=1")
-    assert Port().ask("/a/../health", "POST")[2] == b""
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("//version?a=1", "/version?a=1"),
+        ("/./version", "/version"),
+        ("/foo/../version", "/version"),
+        ("/foo//bar/", "/foo/bar/"),
+        ("/a&b//c", "/a&b/c"),
+    ],
+)
+def test_a_path_that_is_not_clean_is_redirected(target: str, location: str) -> None:
+    status, headers, body = Port().ask(target)
+    shown = location.replace("&", "&amp;")
+    assert (status, body) == (307, f'<a href="{shown}">Temporary Redirect</a>.\n\n'.encode())
+    assert headers[-2:] == [("Content-Type", "text/html; charset=utf-8"), ("Location", location)]
+    assert Port().ask(target, "POST")[1:] == ([*CORS, ("Location", location)], b"")
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "status"),
+    [
+        ("/%76ersion", "GET", 200),
+        ("/version%2f", "GET", 404),
+        ("/%2e%2e/version", "GET", 404),
+        ("//version", "CONNECT", 404),
+        ("http://127.0.0.1:2379/version", "GET", 200),
+        ("http://other.com", "GET", 404),
+        ("/version?a=%zz", "GET", 200),
+    ],
+)
+def test_escapes_and_whole_urls_are_understood_as_by_go(target: str, method: str, status: int) -> None:
+    assert Port().ask(target, method)[0] == status
+
+
+def test_a_star_is_no_path() -> None:
+    assert Port().ask("*") == (400, CORS, b"")
+    assert Port().ask("*", "OPTIONS") == (200, [], b"")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "text"),
+    [
+        (["a b"], b"400 Bad Request: malformed Host header"),
+        (["a/b"], b"400 Bad Request: malformed Host header"),
+        (["a@b"], b"400 Bad Request: malformed Host header"),
+        (["a", "evil.com"], b"400 Bad Request"),
+    ],
+)
+def test_hosts_that_are_malformed_or_too_many_are_refused(hosts: list[str], text: bytes) -> None:
+    port = Port(access=Access(host_whitelist=frozenset(("a",))))
+    headers = [("host", host) for host in hosts]
+    request = SimpleNamespace(method="GET", target="/version", headers=headers, body=b"")
+    port.routes.handle(1, request, SimpleNamespace(authority="a"))  # type: ignore[arg-type]
+    assert port.wire.answers[1] == (400, [("Content-Type", "text/plain; charset=utf-8")], text)
 
 
 def test_metrics_are_served_whole_and_counted() -> None:
@@ -227,6 +280,38 @@ def test_metrics_are_served_whole_and_counted() -> None:
     assert status == 200
     assert headers[-1] == ("Content-Type", "text/plain; version=0.0.4; charset=utf-8; escaping=underscores")
     assert b'promhttp_metric_handler_requests_total{code="200"} 1\n' in body
+    assert b"promhttp_metric_handler_requests_in_flight 1\n" in body
+
+
+def test_ports_of_one_server_count_scrapes_together() -> None:
+    port = Port()
+    other = HttpRoutes(port.wire, port.member, port.routes._checks, port.scrapes)
+    port.ask("/metrics")
+    port.routes, port.wire.answers = other, {}
+    assert b'promhttp_metric_handler_requests_total{code="200"} 1\n' in port.ask("/metrics")[2]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [("gzip", True), ("deflate, GZIP;q=0.5", True), ("gzip;q=0", False), ("identity", False), ("", False)],
+)
+def test_metrics_are_compressed_for_who_takes_that(accepted: str, packed: bool) -> None:
+    _, headers, body = Port().ask("/metrics", accept_encoding=accepted)
+    assert (("Content-Encoding", "gzip") in headers) == packed
+    text = gzip.decompress(body) if packed else body
+    assert b"promhttp_metric_handler_requests_in_flight 1\n" in text
+
+
+def test_a_scrape_that_breaks_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = Port()
+
+    def broken() -> None:
+        raise RuntimeError("boom")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(port.registry, "parts", broken)
+        assert port.ask("/metrics")[0] == 500
+    assert b'promhttp_metric_handler_requests_total{code="500"} 1\n' in port.ask("/metrics")[2]
 
 
 def test_variables_are_one_json_object() -> None:
@@ -266,7 +351,8 @@ def test_the_gateway_takes_its_paths() -> None:
 
     asyncio.run(two())
     assert taken == ["/v3/kv/put", "/v3beta/kv/put"]
-    assert port.ask("/v3")[0] == 404
+    assert port.ask("/v3?a=1")[1][-1] == ("Location", "/v3/?a=1")
+    assert Port().ask("/v3")[0] == 404, "without a gateway it is a path like any other"
 
 
 def test_a_metrics_port_has_fewer_paths_and_no_cors() -> None:

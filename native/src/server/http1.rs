@@ -268,6 +268,10 @@ pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Conne
     };
     let mut http = Builder::new();
     http.max_header_size(wire.limits.header_bytes as usize);
+    // Else hyper's buffer, 400 KiB, would be the limit.
+    http.max_buf_size((wire.limits.header_bytes as usize).max(512 << 10));
+    // Scripts look for `Content-Type:`, as Go writes it.
+    http.title_case_headers(true);
     let mut served = std::pin::pin!(http.serve_connection(Io(core.clone()), service));
     let mut timer: Pin<Box<Sleep>> = Box::pin(sleep_until(tokio::time::Instant::now()));
     let mut stopping = false;

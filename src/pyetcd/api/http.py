@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import posixpath
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,9 +22,9 @@ from urllib.parse import unquote
 
 from pyetcd import logs
 from pyetcd.api.http_health import HealthChecks, HealthSource
-from pyetcd.api.http_reply import NOT_ALLOWED, NOT_FOUND, Headers, Replier, Reply
+from pyetcd.api.http_metrics import Scrapes
+from pyetcd.api.http_reply import NOT_ALLOWED, NOT_FOUND, PLAIN, Headers, Replier, Reply
 from pyetcd.logs import quote
-from pyetcd.metrics import CONTENT_TYPE, Registry
 from pyetcd.version import SERVER_VERSION
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 TASKS_MAX: Final = 1_000
 GATEWAY_PREFIX: Final = "/v3/"
 _BETA_PREFIX: Final = "/v3beta/"
+_HOST: Final = re.compile(r"[a-zA-Z0-9!$%&()*+,\-.:;=\[\]'_~]*")  # golang.org/x/net/http/httpguts
+_ORIGIN: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+EMPTY: Final = Reply(200, (), b"")
+BAD_TARGET: Final = Reply(400, (), b"")
 
 _log = logs.get("etcdhttp")
 
@@ -65,8 +70,8 @@ class Access:
 class HttpRoutes:
     """One port's routes. `handle` fits the dispatcher's `HttpHandler`.
 
-    `member` is asked for health and versions, `registry` for metrics, `variables` for `/debug/vars` (a
-    callable for each key; the result must fit JSON). `gateway` takes what lies under `/v3/`. `access` None
+    `member` is asked for versions, `checks` for health, `scrapes` for metrics, `variables` for `/debug/vars`
+    (a callable for each key; the result must fit JSON). `gateway` takes what lies under `/v3/`. `access` None
     makes a metrics-only port. `is_secure` says whether a request came over TLS.
     """
 
@@ -75,7 +80,7 @@ class HttpRoutes:
         server: Replier,
         member: HealthSource,
         checks: HealthChecks,
-        registry: Registry,
+        scrapes: Scrapes,
         *,
         access: Access | None = None,
         gateway: HttpHandler | None = None,
@@ -85,17 +90,19 @@ class HttpRoutes:
         self._server = server
         self._member = member
         self._checks = checks
-        self._registry = registry
+        self._scrapes = scrapes
         self._access = access
         self._gateway = gateway
         self._variables = variables or {}
         self._is_secure = is_secure
         self._tasks: set[asyncio.Task[None]] = set()
-        self._scrapes: dict[str, int] = {"200": 0, "500": 0, "503": 0}
-        self._count_scrapes()
 
     def handle(self, call: int, request: HttpRequest, meta: Meta) -> None:
         """Answer a request, now or in a task."""
+        problem = _problem(request)
+        if problem is not None:
+            self._send(call, problem, ())
+            return
         headers: Headers = ()
         if self._access is not None:
             host = _hostname(meta.authority or _header(request, "host"))
@@ -105,16 +112,27 @@ class HttpRoutes:
                 return
             headers = self._access.origin_headers(_header(request, "origin"))
             if request.method == "OPTIONS":
-                self._send(call, Reply(200, (), b""), headers)
+                self._send(call, EMPTY, headers)
                 return
-        raw, _, query = request.target.partition("?")
+        if request.target == "*":
+            self._send(call, BAD_TARGET, headers)
+            return
+        raw, _, query = _without_origin(request.target).partition("?")
         path = unquote(raw)
         if path.startswith(_BETA_PREFIX):
-            path = GATEWAY_PREFIX + path[len(_BETA_PREFIX) :]
-        if self._access is not None and self._gateway is not None and path.startswith(GATEWAY_PREFIX):
-            self._gateway(call, request, meta)
-            return
-        self._route(call, request, path, query, headers)
+            path = raw = GATEWAY_PREFIX + path[len(_BETA_PREFIX) :]
+        if self._access is not None and self._gateway is not None:
+            if path.startswith(GATEWAY_PREFIX):
+                self._gateway(call, request, meta)
+                return
+            if path == GATEWAY_PREFIX[:-1]:
+                self._send(call, _redirect(GATEWAY_PREFIX, query, request.method), headers)
+                return
+        clean = raw if request.method == "CONNECT" else _clean(raw)
+        if clean != raw:
+            self._send(call, _redirect(clean, query, request.method), headers)
+        else:
+            self._route(call, request, path, query, headers)
 
     async def close(self) -> None:
         """Cancel what is still being answered."""
@@ -124,11 +142,8 @@ class HttpRoutes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _route(self, call: int, request: HttpRequest, path: str, query: str, headers: Headers) -> None:
-        clean = _clean(path)
-        if clean != path:
-            self._send(call, _redirect(clean + (f"?{query}" if query else ""), request.method), headers)
-        elif path == "/metrics":
-            self._start(call, self._metrics(), headers)
+        if path == "/metrics":
+            self._start(call, self._scrapes.answer(_header(request, "accept-encoding")), headers)
         elif self._checks.knows(path):
             if request.method != "GET":
                 if path == "/health":
@@ -183,24 +198,23 @@ class HttpRoutes:
         body = ("{\n" + ",\n".join(rows) + "\n}\n").encode()
         return Reply(200, (("Content-Type", "application/json; charset=utf-8"),), body)
 
-    async def _metrics(self) -> Reply:
-        parts: list[bytes] = []
-        for part in self._registry.parts():
-            parts.append(part)
-            await asyncio.sleep(0)
-        self._scrapes["200"] += 1
-        return Reply(200, (("Content-Type", CONTENT_TYPE),), b"".join(parts))
 
-    def _count_scrapes(self) -> None:
-        name = "promhttp_metric_handler_requests_total"
-        if name in self._registry:
-            return  # another port of the same server got here first
-        family = self._registry.rows(name, "counter", "Scrapes answered, by HTTP status.", ("code",))
-        family.rows = lambda: [((code,), count) for code, count in self._scrapes.items()]
-        flying = self._registry.gauge(
-            "promhttp_metric_handler_requests_in_flight", "Scrapes being answered, this one included."
-        )
-        flying.value = 1
+def _problem(request: HttpRequest) -> Reply | None:
+    """What Go's server refuses before anybody has looked at the request."""
+    hosts = [value for key, value in request.headers if key == "host"]
+    if len(hosts) > 1:
+        return Reply(400, PLAIN, b"400 Bad Request")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        return Reply(400, PLAIN, b"400 Bad Request: malformed Host header")
+    if request.method == "OPTIONS" and request.target == "*":
+        return EMPTY
+    return None
+
+
+def _without_origin(target: str) -> str:
+    """The path and query of a target; proxies send whole URLs."""
+    match = _ORIGIN.match(target)
+    return target if match is None else target[match.end() :] or "/"
 
 
 def _header(request: HttpRequest, name: str) -> str:
@@ -227,7 +241,8 @@ def _clean(path: str) -> str:
     return clean + "/" if path.endswith("/") and clean != "/" else clean
 
 
-def _redirect(location: str, method: str) -> Reply:
+def _redirect(path: str, query: str, method: str) -> Reply:
+    location = f"{path}?{query}" if query else path
     headers: Sequence[tuple[str, str]] = (("Location", location),)
     if method not in ("GET", "HEAD"):
         return Reply(307, tuple(headers), b"")

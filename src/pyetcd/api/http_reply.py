@@ -9,6 +9,7 @@ from typing import Final, Protocol
 Body = bytes | Sequence[bytes]
 
 Headers = tuple[tuple[str, str], ...]
+PLAIN: Final[Headers] = (("Content-Type", "text/plain; charset=utf-8"),)
 TEXT: Final[Headers] = (
     ("Content-Type", "text/plain; charset=utf-8"),
     ("X-Content-Type-Options", "nosniff"),

@@ -13,8 +13,8 @@ from pyetcd import logs
 from pyetcd._native import HTTP, HttpRequest, Limits, Server, Tls, Wake
 from pyetcd.api.http import HttpRoutes
 from pyetcd.api.http_health import HealthChecks, HealthSource
+from pyetcd.api.http_metrics import Scrapes
 from pyetcd.member.urls import Url
-from pyetcd.metrics import Registry
 
 EVENTS_PER_TURN = 64
 
@@ -28,13 +28,13 @@ class MetricsPort:
         self,
         member: HealthSource,
         checks: HealthChecks,
-        registry: Registry,
+        scrapes: Scrapes,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._loop = loop
         self._wake = Wake()
         self._server = Server(self._wake, [], Limits())
-        self._http = HttpRoutes(self._server, member, checks, registry)
+        self._http = HttpRoutes(self._server, member, checks, scrapes)
 
     def listen(self, urls: Sequence[Url], tls: Tls | None) -> None:
         """Bind and serve. OSError when an address cannot be had. `tls` is needed where a URL is secure."""

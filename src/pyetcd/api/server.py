@@ -14,6 +14,8 @@ from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
 from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
+from pyetcd.api.http_metrics import Scrapes
+from pyetcd.api.http_vars import variables
 from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
@@ -34,6 +36,7 @@ STOP_GRACE_SECONDS = 1.0
 STREAM_BACKLOG_BYTES = 1 << 20  # unsent bytes beyond which a stream counts as slow
 GRPC_OVERHEAD_BYTES = 512 << 10  # what etcd allows a message beyond max-request-bytes
 MAX_UINT32 = 0xFFFFFFFF
+HEADER_BYTES = (1 << 20) + 4096  # of an HTTP request, as Go's server takes
 
 
 class ClientServer:
@@ -100,11 +103,14 @@ class ClientServer:
             metrics.counter("etcd_server_health_success"),
             metrics.counter("etcd_server_health_failures"),
         )
+        scrapes = Scrapes(registry)
         self._metrics_port: MetricsPort | None = None
         if config.listen_metrics_urls:
-            self._metrics_port = MetricsPort(member, checks, registry, loop)
+            self._metrics_port = MetricsPort(member, checks, scrapes, loop)
         access = Access(frozenset(config.cors), frozenset(config.host_whitelist))
-        self._http = HttpRoutes(self._server, member, checks, registry, access=access)
+        self._http = HttpRoutes(
+            self._server, member, checks, scrapes, access=access, variables=variables(member)
+        )
         self._outbox = outbox
         self._dispatcher = Dispatcher(
             self._server,
@@ -210,4 +216,5 @@ def _limits(config: ServerConfig) -> Limits:
         keepalive_timeout=config.grpc_keepalive_timeout_seconds,
         keepalive_min_time=config.grpc_keepalive_min_time_seconds,
         stream_backlog_bytes=STREAM_BACKLOG_BYTES,
+        header_bytes=HEADER_BYTES,
     )
