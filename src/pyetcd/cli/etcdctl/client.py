@@ -5,8 +5,9 @@ server answered with Unavailable is repeated, at the next endpoint, only if it r
 twice, since the first may have been done. A token that the server no longer knows is fetched anew once the
 server says so; it has then refused the call, so this holds for writes too.
 
-Of several endpoints the first that answers is taken. A server that is stopped or hangs still accepts
-connections, as its kernel does that for it; so each is asked for its health before it is given a call.
+A connection counts only once its server has answered on it: one that is stopped accepts nonetheless, since
+its kernel does that for it, and one that wants another certificate says so after the handshake. So each is
+asked for its health before it is given a call, which then is not lost with the connection.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ LEARNER = "etcdserver: rpc not supported for learner"
 NOT_CONNECTED = "connection error: "  # how the wire begins when a call has never left
 FIRST_ROUND_SECONDS = 0.5  # for one of several endpoints to answer, before the next is tried
 HEALTH = "/grpc.health.v1.Health/Check"
-HANDSHAKE = {  # what the wire says of TLS, and what Go would
+IN_GOS_WORDS = {  # what the wire says of a connection that comes to nothing, and what Go would
+    "error reading from server: ": "",
+    "stream closed because of a broken pipe": "EOF",
+    "the stream is closed": "EOF",
+    "received fatal alert: CertificateRequired": "remote error: tls: certificate required",
+    "received fatal alert: BadCertificate": "remote error: tls: bad certificate",
     "tls: tls handshake eof": "EOF",
     "tls: invalid peer certificate: UnknownIssuer": "tls: failed to verify certificate: x509: certificate"
     " signed by unknown authority",
@@ -130,12 +136,12 @@ class Client:
         metadata = self._metadata()
         if has_leader:
             metadata.append(("hasleader", "true"))
-        return self._channel().stream(path, metadata, deadline.left())
+        return self._channel(deadline).stream(path, metadata, deadline.left())
 
     def is_alive(self, seconds: float) -> bool:
         """Whether the present endpoint answers at all within this time."""
         channel = self._channels[self._current]
-        return channel is not None and _answers(channel, seconds)
+        return channel is not None and _silence(channel, seconds) is None
 
     def next_endpoint(self) -> None:
         """Turn to the next endpoint, after the present one failed."""
@@ -145,9 +151,9 @@ class Client:
         """One attempt at the present endpoint. CallError when it fails."""
         _check_size(len(payload), self.settings.send_bytes_max, "trying to send message larger than max")
         try:
-            answer = self._channel().unary(path, payload, self._metadata(), deadline.left())
+            answer = self._channel(deadline).unary(path, payload, self._metadata(), deadline.left())
         except RpcError as error:
-            raise CallError(error.code, _in_gos_words(error.message)) from None
+            raise CallError(error.code, error.message) from None
         if self.settings.recv_bytes_max > 0:
             limit = self.settings.recv_bytes_max
             _check_size(len(answer), limit, "grpc: received message larger than max")
@@ -214,17 +220,17 @@ class Client:
             metadata.append(("token", self._token))
         return metadata
 
-    def _channel(self) -> Channel:
-        """The present endpoint's. CallError when what stands for it is no address, or does not answer while
-        others may."""
+    def _channel(self, deadline: Deadline) -> Channel:
+        """The present endpoint's. CallError when it is no address, or does not answer in time."""
         channel = self._channels[self._current]
         if channel is None:
-            target = self._targets[self._current]
-            channel = self._dial(target)
-            if len(self._targets) > 1 and not _answers(channel, self._patience or self._dial_seconds):
+            channel = self._dial(self._targets[self._current])
+            seconds, left = self._patience or self._dial_seconds, deadline.left()
+            why = _silence(channel, seconds if left is None else min(seconds, left))
+            if why is not None:
                 channel.close()
                 self._note_silence()
-                raise _undialled(f"dial tcp {target.address}: i/o timeout")
+                raise CallError(UNAVAILABLE, why)
             self._channels[self._current] = channel
         return channel
 
@@ -236,7 +242,8 @@ class Client:
 
     def _dial(self, target: Target) -> Channel:
         if target.problem:
-            raise _undialled(target.problem)
+            desc = f"transport: Error while dialing: {target.problem}"
+            raise CallError(UNAVAILABLE, f'{NOT_CONNECTED}desc = "{desc}"')
         tls = self.settings.tls
         speaks_tls = target.tls == TLS_ALWAYS or (tls is not None and target.tls != TLS_NEVER)
         try:
@@ -269,17 +276,18 @@ class Client:
         )
 
 
-def _answers(channel: Channel, seconds: float) -> bool:
+def _silence(channel: Channel, seconds: float) -> str | None:
+    """Why the server at the other end does not answer, in gRPC's words; None when it does, with whatever."""
     try:
         channel.unary(HEALTH, b"", [], seconds)
     except RpcError as error:
-        silent = error.code == DEADLINE_EXCEEDED or error.message.startswith(NOT_CONNECTED)
-        return not silent
-    return True
-
-
-def _undialled(problem: str) -> CallError:
-    return CallError(UNAVAILABLE, f'{NOT_CONNECTED}desc = "transport: Error while dialing: {problem}"')
+        if error.message.startswith(NOT_CONNECTED):
+            return _in_gos_words(error.message)
+        if error.code == DEADLINE_EXCEEDED:
+            return f'{NOT_CONNECTED}desc = "error reading server preface: i/o timeout"'
+        if error.code == UNAVAILABLE:
+            return f'{NOT_CONNECTED}desc = "error reading server preface: {_in_gos_words(error.message)}"'
+    return None
 
 
 def _check_size(size: int, limit: int, words: str) -> None:
@@ -288,6 +296,6 @@ def _check_size(size: int, limit: int, words: str) -> None:
 
 
 def _in_gos_words(message: str) -> str:
-    for ours, theirs in HANDSHAKE.items():
+    for ours, theirs in IN_GOS_WORDS.items():
         message = message.replace(ours, theirs)
     return message

@@ -25,6 +25,7 @@ PREFIX = "ETCDCTL_"
 FORMATS = ("fields", "json", "protobuf", "simple", "table")
 DEFAULT_SEND_BYTES = 2 * 1024 * 1024
 NS = 1e-9
+PEM = b"-----BEGIN "
 
 
 class Tls:
@@ -183,7 +184,19 @@ def _tls(call: Invocation, cert: str, key: str, ca: str) -> Tls | None:
     if not (cert or ca or name or skip_verify or not call.on("insecure-transport")):
         return None
     cert_text, key_text = _read(cert), _read(key)
+    if cert_text is not None and key_text is not None:
+        _check_pair(cert_text, key_text)
     return Tls(_read(ca), cert_text, key_text, skip_verify, name)
+
+
+def _check_pair(cert: bytes, key: bytes) -> None:
+    """Mix-ups of files, in Go's words. Exit."""
+    if PEM not in cert:
+        raise Exit(BAD_ARGS, "tls: failed to find any PEM data in certificate input")
+    if PEM not in key:
+        raise Exit(BAD_ARGS, "tls: failed to find any PEM data in key input")
+    if b"PRIVATE KEY-----" not in key and b"BEGIN CERTIFICATE-----" in key:
+        raise Exit(BAD_ARGS, "tls: found a certificate rather than a key in the PEM for the private key")
 
 
 def _read(name: str) -> bytes | None:
