@@ -197,7 +197,8 @@ class Client:
         return reads and failure.code == UNAVAILABLE
 
     def _token_is_stale(self, failure: CallError) -> bool:
-        if self.settings.token or not self.settings.username:
+        settings = self.settings
+        if settings.token or not (settings.username and settings.password):
             return False
         return failure.message in STALE_TOKEN or failure.message == USER_EMPTY
 
