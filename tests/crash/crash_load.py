@@ -233,6 +233,8 @@ class Compactor(Client):
                 self.call("KV/Compact", CompactionRequest(revision=revision), CompactionResponse)
                 self.ledger.compacted = revision
                 self.ledger.unknown_compaction = 0
+            else:  # with nothing to ask for it would never hear of the server's end
+                self.call("KV/Range", RangeRequest(key=b"c"), RangeResponse)
             yield
 
 
