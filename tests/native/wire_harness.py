@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hpack
 
@@ -62,11 +63,14 @@ class Seen:
 class Harness:
     """Runs a Server and its loop's side in a thread; remembers every event."""
 
-    def __init__(self, limits: Limits | None = None, methods: list[tuple[str, bool]] = METHODS) -> None:
+    def __init__(
+        self, limits: Limits | None = None, methods: list[tuple[str, bool]] = METHODS, **options: Any
+    ) -> None:
         self.wake = Wake()
-        self.server = Server(self.wake, methods, limits or Limits(keepalive_min_time=0))
+        self.server = Server(self.wake, methods, limits or Limits(keepalive_min_time=0), **options)
         self.port = 0
         self.seen: list[Seen] = []
+        self.slow: list[tuple[Any, int, float]] = []  # event, call and seconds of calls named as slow
         self._chats: set[int] = set()
         self.draining = threading.Event()
         self.draining.set()
@@ -122,9 +126,9 @@ class Harness:
             elif event.kind == "HTTP":
                 assert isinstance(event.payload, HttpRequest)
                 self.on_http(event.call, event.payload)
-        self.server.reply_many(replies)
+        self.slow += [(event, replies[at][0], seconds) for event, at, seconds in self.server.reply_many(replies)]
         self.server.send_many(messages)
-        self.server.finish_many(ends)
+        self.slow += [(event, ends[at][0], seconds) for event, at, seconds in self.server.finish_many(ends)]
 
     def on_http(self, call: int, request: HttpRequest) -> None:
         if request.target.startswith("/hold"):
@@ -155,8 +159,9 @@ class Harness:
 
 
 @contextmanager
-def serving(limits: Limits | None = None) -> Iterator[Harness]:
-    harness = Harness(limits)
+def serving(limits: Limits | None = None, **options: Any) -> Iterator[Harness]:
+    """`options`: those of Server."""
+    harness = Harness(limits, **options)
     try:
         harness.listen()
         yield harness
