@@ -126,7 +126,9 @@ class Harness:
             elif event.kind == "HTTP":
                 assert isinstance(event.payload, HttpRequest)
                 self.on_http(event.call, event.payload)
-        self.slow += [(event, replies[at][0], seconds) for event, at, seconds in self.server.reply_many(replies)]
+        self.slow += [
+            (event, replies[at][0], seconds) for event, at, seconds in self.server.reply_many(replies)
+        ]
         self.server.send_many(messages)
         self.slow += [(event, ends[at][0], seconds) for event, at, seconds in self.server.finish_many(ends)]
 
