@@ -71,7 +71,8 @@ def draw(run: Run, path: Path) -> None:
     for (title, found), (axis,) in zip(panels, axes, strict=True):
         _panel(axis, title, found)
     figure.suptitle(
-        f"pyetcd beside etcd {run.versions['etcd']}: how many times better (right of 1) or worse; black: target\n"
+        f"pyetcd beside etcd {run.versions['etcd']}: "
+        "how many times better (right of 1) or worse; black: target\n"
         f"{run.machine.cpu}, {run.machine.cores} cores, {run.machine.python}, {run.when}",
         fontsize=11,
     )

@@ -190,7 +190,8 @@ def find_many(
 ) -> list[bytes | None] | None:
     """The values of `keys` in a B+tree of pages as bbolt lays them out, None for those that are not there.
 
-    Every page is compared to its CRC-32C in `sums` first, if given. None as a whole: a page is not what it should be.
+    Every page is compared to its CRC-32C in `sums` first, if given. None as a whole: a page is not what it
+    should be.
     """
 
 class RpcError(Exception):

@@ -32,7 +32,9 @@ class _Compactor:
         self._compact = compact
         self._is_leader = is_leader
 
-    async def _try(self, revision: int, kind: str, setting: Mapping[str, object], retry_seconds: float) -> bool:
+    async def _try(
+        self, revision: int, kind: str, setting: Mapping[str, object], retry_seconds: float
+    ) -> bool:
         fields = {"revision": revision, **setting}
         _log.info(f"starting auto {kind} compaction", fields)
         begun = asyncio.get_running_loop().time()
