@@ -29,6 +29,7 @@ from pyetcd.proto.rpc_pb2 import (
     DeleteRangeRequest,
     PutRequest,
     RangeRequest,
+    RequestOp,
     TxnRequest,
 )
 from pyetcd.proto.splice import varint, view
@@ -70,6 +71,9 @@ class Transactions:
         """Apply a transaction. Raises EtcdError with nothing changed. Where nobody is `answered`, nothing is
         read for the answer.
         """
+        path = self._plain_path(request, self._writer.bound)
+        if path is not None:
+            return self._write(path, answered)
         steps = self._write_steps(request, answered)
         applied = _at_once(steps)
         return Unfinished(steps) if applied is None else applied
@@ -77,7 +81,9 @@ class Transactions:
     def _write_steps(
         self, request: TxnRequest, answered: bool
     ) -> Generator[None, None, Answer | Job[Answer]]:
-        path = yield from self._path(request, self._writer.bound)
+        return self._write((yield from self._path(request, self._writer.bound)), answered)
+
+    def _write(self, path: Path, answered: bool) -> Answer | Job[Answer]:
         before = self._operations()
         self.range_operations += path.compared
         try:
@@ -122,6 +128,27 @@ class Transactions:
 
     # Compare
 
+    def _plain_path(self, request: TxnRequest, bound: int) -> Path | None:
+        """The path if it can be told at once: no condition is on a range, and no transaction within. Most are
+        like that, and a generator would cost them a tenth of their time.
+        """
+        succeeded = True
+        compared = 0
+        for compare in request.compare[:]:
+            if compare.range_end:
+                return None
+            compared += 1
+            if not self._holds(compare, bound):
+                succeeded = False
+                break
+        path = Path(succeeded, compared)
+        for operation in (request.success if succeeded else request.failure)[:]:
+            inner = _request_of(operation)
+            if isinstance(inner, TxnRequest):
+                return None
+            path.operations.append(inner)
+        return path
+
     def _path(self, request: TxnRequest, bound: int) -> Job[Path]:
         succeeded = True
         compared = 0
@@ -135,19 +162,13 @@ class Transactions:
                 break
         path = Path(succeeded, compared)
         for operation in request.success if succeeded else request.failure:
-            kind = operation.WhichOneof("request")
-            if kind == "request_put":
-                path.operations.append(operation.request_put)
-            elif kind == "request_range":
-                path.operations.append(operation.request_range)
-            elif kind == "request_delete_range":
-                path.operations.append(operation.request_delete_range)
-            elif kind == "request_txn":
-                inner = yield from self._path(operation.request_txn, bound)
+            request_within = _request_of(operation)
+            if isinstance(request_within, TxnRequest):
+                inner = yield from self._path(request_within, bound)
                 path.compared += inner.compared
                 path.operations.append(inner)
             else:
-                raise errors.KEY_NOT_FOUND
+                path.operations.append(request_within)
         return path
 
     def _holds(self, compare: Compare, bound: int) -> bool:
@@ -330,6 +351,14 @@ def _check_not_deleted(key: bytes, deleted: list[DeleteRangeRequest]) -> None:
             gone = key >= deletion.key and (end is None or key < end)
         if gone:
             raise errors.KEY_NOT_FOUND
+
+
+def _request_of(operation: RequestOp) -> PutRequest | RangeRequest | DeleteRangeRequest | TxnRequest:
+    kind = operation.WhichOneof("request")
+    if kind is None:
+        raise errors.KEY_NOT_FOUND
+    request: PutRequest | RangeRequest | DeleteRangeRequest | TxnRequest = getattr(operation, kind)
+    return request
 
 
 def _at_once(steps: Generator[None, None, Result]) -> Result | None:
