@@ -3,8 +3,8 @@
 The files are real (the database maps them), nothing of them is synced; beside them the order of everything
 that changes the disk is kept, over all files, the appender's included. An `Image` goes along that order and
 knows what is durable: of a file what was synced, of a directory the names it had when it was synced. What is
-not durable may be there or not: of a file's writes any, down to single sectors, of a directory's names the
-older before the newer ones, as journals keep them.
+not durable may be there or not: of a file any sectors, each as it was at some moment; of a directory's names
+the older before the newer ones, as journals keep them.
 """
 
 from __future__ import annotations
@@ -280,17 +280,20 @@ class Image:
     def _content(self, number: int, chance: random.Random, how: str) -> Sectors:
         content = self._contents[number].copy()
         share = {"none": 0.0, "all": 1.0}.get(how, chance.choice([0.1, 0.5, 0.9]))
+        lost: set[int] = set()  # a sector is written as it is in memory: never what came later alone
         for each in self._pending.get(number, ()):
-            if each.kind == "truncate" or len(each.data) <= SECTOR or share in (0.0, 1.0):
+            if each.kind == "truncate":
                 if chance.random() < share:
                     _change(content, each)
                 continue
             at = 0
             while at < len(each.data):
-                length = SECTOR - (each.offset + at) % SECTOR
-                if chance.random() < share:
-                    content.write(each.offset + at, each.data[at : at + length])
-                at += length
+                sector, inside = divmod(each.offset + at, SECTOR)
+                if sector not in lost and chance.random() < share:
+                    content.write(each.offset + at, each.data[at : at + SECTOR - inside])
+                else:
+                    lost.add(sector)
+                at += SECTOR - inside
         return content
 
 

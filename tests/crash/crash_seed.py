@@ -27,7 +27,6 @@ from pyetcd.proto.rpc_pb2 import (
 )
 from pyetcd.raft import ConfState
 from pyetcd.raft.codec import encode_conf_state
-from pyetcd.storage import schema
 from pyetcd.storage.backend import Backend
 from pyetcd.storage.bolt import Database
 from pyetcd.storage.files import OsFiles
@@ -169,15 +168,27 @@ def recut(directory: Path, segment_bytes: int, marker_at: int = 0) -> None:
     wal.close()
 
 
-def applied_index(data: Path) -> int:
-    """The consistent index of a database nobody has open."""
-    database = Database.open(OsFiles(), str(data / "member/snap/db"), read_only=True)
-    pin = database.pin()
-    try:
-        return schema.position(pin)[0]
-    finally:
-        pin.close()
-        database.close()
+def edit(data: Path, bucket: bytes, key: bytes, value: bytes) -> None:
+    """Put something into the database of a member that is not running."""
+    database = Database.open(OsFiles(), str(data / "member/snap/db"))
+    commit = database.begin()
+    for _ in commit.apply(bucket, [key], {key: value}):
+        pass
+    database.commit(commit)
+    database.close()
+
+
+def append(data: Path, entries: list[tuple[int, bytes]]) -> None:
+    """Have the log of a stopped member say that these (type, data) were committed."""
+    files = OsFiles()
+    wal, replay = Wal.open(files, str(data / "member/wal"), DirectAppender(files), entry=LogEntry)
+    hard = replay.hard_state
+    assert hard is not None
+    first = replay.last_index + 1
+    made = [LogEntry(hard.term, first + at, kind, content) for at, (kind, content) in enumerate(entries)]
+    wal.save(HardState(hard.term, hard.vote, made[-1].index), made, True)
+    wal.completed()
+    wal.close()
 
 
 def keys_of(member: Crashable) -> Keys:

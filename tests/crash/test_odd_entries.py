@@ -10,11 +10,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import grpc
 import pytest
 from crash_member import ROUNDS, SEED, Crashable
-from crash_seed import Seed, keys_of
+from crash_seed import Seed, append, edit, keys_of
 from google.protobuf.message import Message
-from wal_disk import DirectAppender
 
 from pyetcd.proto.lease_pb2 import Lease
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
@@ -22,6 +22,7 @@ from pyetcd.proto.raft_pb2 import ConfChange
 from pyetcd.proto.rpc_pb2 import (
     AlarmRequest,
     CompactionRequest,
+    CompactionResponse,
     Compare,
     DeleteRangeRequest,
     LeaseCheckpointRequest,
@@ -29,12 +30,12 @@ from pyetcd.proto.rpc_pb2 import (
     LeaseRevokeRequest,
     PutRequest,
     RangeRequest,
+    RangeResponse,
     RequestOp,
     TxnRequest,
 )
 from pyetcd.raft import EntryType
-from pyetcd.storage.files import OsFiles
-from pyetcd.storage.wal import HardState, LogEntry, Wal
+from pyetcd.storage.schema import revision_key
 
 COMPLAINTS = (
     "an entry is applied as nothing",
@@ -158,19 +159,6 @@ ODD = {
 }
 
 
-def append(member: Crashable, entries: list[Odd]) -> None:
-    """Have the log of a stopped member say that these were committed."""
-    files = OsFiles()
-    wal, replay = Wal.open(files, str(member.data / "member/wal"), DirectAppender(files), entry=LogEntry)
-    hard = replay.hard_state
-    assert hard is not None
-    first = replay.last_index + 1
-    made = [LogEntry(hard.term, first + at, int(odd.type), odd.data) for at, odd in enumerate(entries)]
-    wal.save(HardState(hard.term, hard.vote, made[-1].index), made, True)
-    wal.completed()
-    wal.close()
-
-
 @pytest.fixture
 def placed(member: Crashable, seed: Seed) -> Crashable:
     seed.place(member.data)
@@ -194,7 +182,7 @@ def test_entries_that_cannot_be_applied_are_applied_as_nothing_and_logged(
         entries += [ODD[name], good]
         expected[b"good/" + name.encode()] = b"1"
         expected |= [ODD[name].leaves] if ODD[name].leaves else []
-    append(placed, entries)
+    append(placed.data, [(int(odd.type), odd.data) for odd in entries])
     placed.start()
     assert keys_of(placed) == expected
     revision = placed.put(b"a", b"1")
@@ -220,7 +208,7 @@ def test_any_bytes_whatever_in_the_log_leave_the_member_running(placed: Crashabl
                 data[rnd.randrange(len(data))] = rnd.choice([0, 1, 0x7F, 0xFF, rnd.randrange(256)])
             entries.append(Odd(bytes(data)))
             entries.append(Odd(rnd.randbytes(rnd.randrange(1, 40)), CHANGE))
-        append(placed, entries)
+        append(placed.data, [(int(odd.type), odd.data) for odd in entries])
         placed.start()
         revision = placed.put(b"again", b"%d" % number)
         hash = placed.hash()
@@ -229,3 +217,15 @@ def test_any_bytes_whatever_in_the_log_leave_the_member_running(placed: Crashabl
         assert placed.hash() == hash
         assert placed.put(b"again", b"") == revision + 1
         placed.stop()
+
+
+def test_a_compaction_in_the_log_behind_an_unfinished_one_is_taken_up(placed: Crashable) -> None:
+    """The first one was accepted before the crash and not finished; the second only got into the log."""
+    edit(placed.data, b"meta", b"scheduledCompactRev", revision_key(700))
+    compaction = CompactionRequest(revision=900)
+    append(placed.data, [(NORMAL, request(compaction=compaction))])
+    placed.start()
+    with pytest.raises(grpc.RpcError, match="required revision has been compacted"):
+        placed.call("KV/Range", RangeRequest(key=b"a", revision=899), RangeResponse)
+    placed.call("KV/Compact", CompactionRequest(revision=901, physical=True), CompactionResponse)
+    assert placed.printed.text().count("finished scheduled compaction") == 3

@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 from crash_member import Crashable, contents
-from crash_seed import Seed, copy, keys_of
-
-from pyetcd.storage.bolt import Database
-from pyetcd.storage.files import OsFiles
+from crash_seed import Seed, copy, edit, keys_of
 
 NOBODY = 65534
 
@@ -55,16 +52,6 @@ def give_away(data: Path) -> None:
             os.chown(path, NOBODY, NOBODY)
 
 
-def edit(member: Crashable, bucket: bytes, key: bytes, value: bytes) -> None:
-    """Put something into the database of a member that is not running."""
-    database = Database.open(OsFiles(), str(member.data / "member/snap/db"))
-    commit = database.begin()
-    for _ in commit.apply(bucket, [key], {key: value}):
-        pass
-    database.commit(commit)
-    database.close()
-
-
 @pytest.mark.parametrize(
     ("version", "text"),
     [
@@ -74,12 +61,12 @@ def edit(member: Crashable, bucket: bytes, key: bytes, value: bytes) -> None:
     ],
 )
 def test_a_newer_storage_is_refused_in_etcds_words(version: str, text: str, placed: Crashable) -> None:
-    edit(placed, b"meta", b"storageVersion", version.encode())
+    edit(placed.data, b"meta", b"storageVersion", version.encode())
     placed.refuses(str(placed.data / "member/snap/db"), text)
 
 
 def test_a_newer_cluster_is_refused_in_etcds_words(placed: Crashable) -> None:
-    edit(placed, b"cluster", b"clusterVersion", b"3.9.0")
+    edit(placed.data, b"cluster", b"clusterVersion", b"3.9.0")
     placed.refuses("invalid downgrade; server version is lower than determined cluster version", "3.9")
 
 
@@ -101,7 +88,7 @@ def test_contents_that_make_no_sense_are_refused(
     bucket: bytes, key: bytes, value: bytes, placed: Crashable
 ) -> None:
     """Another program wrote them, with good checksums."""
-    edit(placed, bucket, key, value)
+    edit(placed.data, bucket, key, value)
     placed.refuses(str(placed.data / "member/snap/db"))
 
 

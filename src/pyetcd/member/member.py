@@ -397,8 +397,8 @@ class Member:
 
     def start(self) -> None:
         """Begin to tick and campaign; then publish this member."""
+        self.store.resume_compaction()  # before what the log brings: there may be the next compaction
         self._tick()
-        self.store.resume_compaction()
         self._spawn(self._watch_versions())
         self._spawn(self.retention.purge_for_ever())
         compactor = self._compactor()

@@ -247,7 +247,9 @@ class Store:
         await self._compactor.finished()
 
     def resume_compaction(self) -> None:
-        """After a restart: go on with a compaction that was accepted and not finished."""
+        """After a restart, before anything is applied: go on with a compaction that was accepted and not
+        finished.
+        """
         scheduled, self._scheduled = self._scheduled, 0
         if scheduled:
             self._compactor.schedule(scheduled, self._writer.revision)
