@@ -14,6 +14,8 @@ import pytest
 from crash_member import ROUNDS, Crashable
 from crash_seed import LATE_KEYS, Seed, copy, copy_file, keys_of
 
+from pyetcd.storage import schema
+from pyetcd.storage.backend import Backend
 from pyetcd.storage.files import OsFiles
 from pyetcd.storage.wal import LogEntry, Replay, read_only
 from pyetcd.storage.wal.tail import SECTOR_BYTES
@@ -155,9 +157,22 @@ def test_a_database_without_its_log_is_refused(with_directory: bool, placed: Cra
     placed.refuses(str(wal), str(placed.data / "member/snap/db"), "missing")
 
 
-@pytest.mark.parametrize("which", [0, 1, 4, -2, -1])
+@pytest.mark.parametrize("which", [0, 1, 4, -2])
 def test_a_missing_segment_is_refused(which: int, placed: Crashable) -> None:
+    """Any but the last: what stood only there, nobody else knows of."""
     segments(placed)[which].unlink()
+    placed.refuses(str(placed.data / "member/wal"))
+
+
+def test_a_log_that_ends_before_what_the_database_holds_is_refused(placed: Crashable) -> None:
+    """The last segments are missing, from the one on in which the database's own position lies."""
+    database = Backend.open(OsFiles(), str(placed.data / "member/snap/db"), None)
+    applied, _ = schema.position(database)
+    database.close_now()
+    first_missing, _ = entry_at(placed, applied)
+    for path in segments(placed):
+        if path >= first_missing:
+            path.unlink()
     placed.refuses(str(placed.data / "member/wal"))
 
 
