@@ -57,7 +57,7 @@ from pyetcd.proto.rpc_pb2 import (
     RangeRequest,
     TxnRequest,
 )
-from pyetcd.raft import Entry, Node
+from pyetcd.raft import Entry, InvalidMessage, Node
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.storage.bolt import DatabaseError
 
@@ -378,12 +378,13 @@ class Applier:
 
     def _change(self, entry: Entry) -> None:
         try:
+            applied = conf_change_of(entry)
             change = ConfChange.FromString(entry.data)
             self._cluster.validate(change)
-        except (EtcdError, DecodeError) as error:
+        except (EtcdError, DecodeError, InvalidMessage) as error:
             _log.error("Validation on configuration change failed", {"error": str(error)})
             return
-        self._position.conf_state = self._node.apply_conf_change(conf_change_of(entry))
+        self._position.conf_state = self._node.apply_conf_change(applied)
         self._cluster.apply(change)
 
 
