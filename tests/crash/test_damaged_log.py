@@ -140,6 +140,16 @@ def test_a_segment_that_is_none_is_refused(which: int, what: str, placed: Crasha
         placed.refuses(str(path), "offset 0")
 
 
+def test_the_executable_says_the_same(seed: Seed, tmp_path: Path) -> None:
+    """All other tests here fork what it runs."""
+    executable = Crashable(tmp_path, forked=False)
+    seed.place(executable.data)
+    path = segments(executable)[0]
+    path.write_bytes(bytes(path.stat().st_size))
+    refusal = executable.refuses(str(path), "offset 0")
+    assert refusal.text.splitlines()[-1].startswith('{"level":"fatal",')
+
+
 def test_a_log_that_is_all_zeros_or_garbage_is_refused(placed: Crashable) -> None:
     rnd = random.Random(3)
     for make in (bytes, rnd.randbytes):

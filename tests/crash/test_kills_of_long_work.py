@@ -82,10 +82,11 @@ def test_a_large_deletion_that_is_killed_has_happened_or_not(many_keys: Path, tm
             assert all(found[b"beside/%d" % each] == told for each, told in enumerate(beside))
         else:
             assert revision == before
-        hash = member.hash()
-        member.stop(signal.SIGKILL)
-        member.start()
-        assert (count(member), member.hash()) == ((left, revision), hash)
+        if number % 3 == 0:
+            hash = member.hash()
+            member.stop(signal.SIGKILL)
+            member.start()
+            assert (count(member), member.hash()) == ((left, revision), hash)
         member.close()
 
 
