@@ -112,7 +112,9 @@ class Walk:
                 page_id, f"a page outside of the {len(used)} pages of the database is referred to"
             )
         offset = page_id * size
-        found, kind, count, overflow = page.header.unpack_from(self._map, offset)
+        data = self._map[offset : offset + size]
+        self._prove(page_id, data)
+        found, kind, count, overflow = page.header.unpack_from(data)
         if found != page_id or kind not in (page.BRANCH, page.LEAF):
             raise self.corrupt(
                 page_id, f"expected a branch or leaf page, found page {found} of type {kind:#x}"
@@ -120,36 +122,25 @@ class Walk:
         last = page_id + overflow
         if last >= len(used):
             raise self.corrupt(page_id, f"its {overflow} overflow pages reach beyond the end of the database")
+        if any(used[page_id : last + 1]):
+            raise self.corrupt(page_id, "the page is referred to twice")
+        used[page_id : last + 1] = b"\1" * (overflow + 1)
         if overflow:
-            if any(used[page_id : last + 1]):
-                raise self.corrupt(page_id, "the page is referred to twice")
-            used[page_id : last + 1] = b"\1" * (overflow + 1)
-        else:
-            if used[page_id]:
-                raise self.corrupt(page_id, "the page is referred to twice")
-            used[page_id] = 1
-        data = self._map[offset : offset + (overflow + 1) * size]
-        self._prove(page_id, data, overflow)
+            rest = self._map[offset + size : offset + (overflow + 1) * size]
+            for at in range(overflow):
+                self._prove(page_id + 1 + at, rest[at * size : (at + 1) * size])
+            data += rest
         if page.HEADER_SIZE + page.ELEMENT_SIZE * count > len(data):
             raise self.corrupt(page_id, f"{count} elements do not fit on the page")
         return kind, count, overflow, data
 
-    def _prove(self, page_id: int, data: bytes, overflow: int) -> None:
-        known = self._known
-        if overflow == 0:
-            found = crc32c(data)
-            if known is None:
-                self.sums[page_id] = found
-            elif known[page_id] != found:
-                raise self.corrupt(page_id, CHANGED)
-            return
-        parts = memoryview(data)
-        for at in range(overflow + 1):
-            found = crc32c(parts[at * self._size : (at + 1) * self._size])
-            if known is None:
-                self.sums[page_id + at] = found
-            elif known[page_id + at] != found:
-                raise self.corrupt(page_id + at, CHANGED)
+    def _prove(self, page_id: int, data: bytes) -> None:
+        """Before anything on the page is believed; without known checksums it is noted only."""
+        found = crc32c(data)
+        if self._known is None:
+            self.sums[page_id] = found
+        elif self._known[page_id] != found:
+            raise self.corrupt(page_id, CHANGED)
 
     def _check_branch(
         self, page_id: int, data: bytes, count: int, low: bytes, high: bytes | None
