@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servers import Server
 
 WAIT_SECONDS = 10
+LATE_SECONDS = 2  # how far real etcd's counts may lag behind its answers
 
 
 class Scrape:
@@ -81,12 +82,23 @@ class Pair:
 
     def changes(self, names: tuple[str, ...], act: Callable[[Server], object]) -> list[Outcome]:
         """Do the same to both; how each answered and what it counted."""
-        return [_outcome(server, names, act) for server in (self.go, self.ours)]
+        ours = _outcome(self.ours, names, act)
+        return [_outcome(self.go, names, act, ours.changes), ours]
 
 
-def _outcome(server: Server, names: tuple[str, ...], act: Callable[[Server], object]) -> Outcome:
+def _outcome(
+    server: Server,
+    names: tuple[str, ...],
+    act: Callable[[Server], object],
+    awaited: tuple[int, ...] | None = None,
+) -> Outcome:
+    """`awaited`: changes to wait a little for, since real etcd counts some only after it has answered."""
     before = scrape(server).values
     answer = act(server)
-    after = scrape(server).values
     code, text = answer if isinstance(answer, tuple) else (str(answer), "")
-    return Outcome(code, text, tuple(int(after[name] - before[name]) for name in names))
+    deadline = time.monotonic() + LATE_SECONDS
+    while True:
+        after = scrape(server).values
+        changes = tuple(int(after[name] - before[name]) for name in names)
+        if awaited in (None, changes) or time.monotonic() > deadline:
+            return Outcome(code, text, changes)

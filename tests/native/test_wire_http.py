@@ -175,7 +175,8 @@ def test_a_slow_reader_of_a_streamed_answer_is_counted_and_freed(harness):
     total = 0
     while not (data := raw.socket.recv(1 << 20)).endswith(b"0\r\n\r\n"):
         total += len(data)
-    assert len(harness.events("WRITABLE")) == 1
+    # One for each time it was full; the kernel may have taken some in between.
+    assert 1 <= len(harness.events("WRITABLE")) <= 3
 
 
 def test_a_failed_handler_is_a_500_with_its_text(harness, client):
