@@ -1,4 +1,4 @@
-"""A disk that is full: the member says so in one clear line and ends, or never starts; with space it goes on.
+"""A disk that is full or fails: the member says so in one clear line and ends, or never starts; then goes on.
 
 The disk is a small tmpfs where one can be mounted, and besides a limit on the length of files, which makes
 single writes fail.
@@ -6,6 +6,8 @@ single writes fail.
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import signal
 import subprocess
@@ -24,6 +26,7 @@ from pyetcd.proto.rpc_pb2 import Compare, PutRequest, RequestOp, TxnRequest, Txn
 
 ROOM = 32 << 20  # of the small disk
 VALUE = b"v" * 100_000
+REASONS = ("No space left on device", "File too large", "Input/output error")
 
 
 @pytest.fixture
@@ -54,6 +57,22 @@ def short_files(bytes_max: int, segment_bytes: int) -> None:
     small_segments(segment_bytes)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, resource.RLIM_INFINITY))
+
+
+def failing_syncs(after: int) -> None:
+    """The database's syncs fail from some time on (the log's are native)."""
+    from pyetcd.storage.files import OsFiles
+
+    calls = 0
+
+    def fdatasync(files: OsFiles, fd: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(fd)
+
+    OsFiles.fdatasync = fdatasync  # type: ignore[method-assign]
 
 
 def enlarge(disk: Path) -> None:
@@ -94,13 +113,13 @@ def put_until_it_ends(member: Crashable, value: bytes, upto: int = 3000) -> dict
 
 
 @contextmanager
-def ended_by_a_full_disk(member: Crashable, *names: str) -> Iterator[None]:
+def ended_by_its_disk(member: Crashable, *names: str) -> Iterator[None]:
     """Within, the member meets the end of its disk, and ends with one clear line that names the file."""
     began = time.monotonic()
     yield
     ending = member.ending(began, 60)
     assert ending.code == 1, ending.text
-    assert "No space left on device" in ending.fatal or "File too large" in ending.fatal
+    assert any(reason in ending.fatal for reason in REASONS), ending.fatal
     assert any(str(member.data / name) in ending.fatal for name in names), ending.fatal
 
 
@@ -131,7 +150,7 @@ def test_a_member_that_fills_its_disk_ends_and_with_space_has_all_that_was_ackno
 ) -> None:
     member = Crashable(tmp_path, data=small_disk / "data")
     member.start(small_segments, 2 << 20)
-    with ended_by_a_full_disk(member, "member/wal", "member/snap/db"):
+    with ended_by_its_disk(member, "member/wal", "member/snap/db"):
         written = put_until_it_ends(member, VALUE)
     assert len(written) > 50
     enlarge(small_disk)
@@ -149,7 +168,7 @@ def test_a_disk_that_others_fill_ends_the_member_and_once_they_are_gone_everythi
     seed.place(member.data)
     member.start(small_segments, 1 << 20)
     ballast = fill(small_disk)
-    with ended_by_a_full_disk(member, "member/wal", "member/snap/db"):
+    with ended_by_its_disk(member, "member/wal", "member/snap/db"):
         written = put_until_it_ends(member, value, upto=20_000)
     # As long as there is room in the files it has, it may well start again.
     member.begin(small_segments, 1 << 20)
@@ -189,7 +208,7 @@ def test_a_write_to_the_database_that_fails_ends_the_member_and_loses_nothing(tm
     member.put(b"full/first", b"1")
     member.stop()
     member.start(short_files, 20 << 20, 1 << 20)
-    with ended_by_a_full_disk(member, "member/snap/db"):
+    with ended_by_its_disk(member, "member/snap/db"):
         written = put_until_it_ends(member, VALUE)
     member.start(small_segments, 1 << 20)
     is_there(member, {**written, b"full/first": b"1"})
@@ -208,7 +227,7 @@ def test_a_write_to_the_log_that_fails_ends_the_member_and_loses_nothing(tmp_pat
         compare=[Compare(key=b"full/first", target=Compare.VERSION, version=7)], success=[put]
     )
     answers = 0
-    with ended_by_a_full_disk(member, "member/wal"), pytest.raises(grpc.RpcError):  # noqa: PT012
+    with ended_by_its_disk(member, "member/wal"), pytest.raises(grpc.RpcError):  # noqa: PT012
         while True:
             member.call("KV/Txn", request, TxnResponse)
             answers += 1
@@ -216,4 +235,17 @@ def test_a_write_to_the_log_that_fails_ends_the_member_and_loses_nothing(tmp_pat
     member.start(small_segments, 40 << 20)
     is_there(member, {b"full/first": b"1"})
     assert member.put(b"a", b"1") == 3
+    member.stop()
+
+
+@pytest.mark.parametrize("after", [4, 11])
+def test_a_sync_that_fails_ends_the_member_and_loses_nothing(after: int, tmp_path: Path) -> None:
+    """It is not tried again: what a failed sync has left behind, nobody knows."""
+    member = Crashable(tmp_path)
+    member.start(failing_syncs, after)
+    with ended_by_its_disk(member, "member/snap/db"):
+        written = put_until_it_ends(member, b"value", upto=1_000_000)
+    assert written
+    member.start()
+    is_there(member, written)
     member.stop()
