@@ -47,7 +47,7 @@ from pyetcd.storage.wal import WalError
 SEGMENT_BYTES = 16 << 10
 GENERATIONS = 3
 REQUESTS = 400
-CUTS = 12
+CUTS = 8
 DEADLINE_SECONDS = 60.0
 RAFT = InternalRaftRequest
 KINDS: dict[type[Message], int] = {
