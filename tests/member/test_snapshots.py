@@ -190,6 +190,7 @@ def test_a_put_that_waits_for_the_name_of_a_new_segment_is_told_at_once(tmp_path
                 await put(member, b"a", b"1")
             slow = config(tmp_path, heartbeat_interval_ms=60_000, election_timeout_ms=600_000)
             async with serving(slow, files, executor) as member:
+                await until(member._wal._next_is_ready)  # or the segment just grows
                 files.gate.clear()
                 await put(member, b"fills a segment", bytes(5000))
                 waiting = asyncio.ensure_future(put(member, b"is in the next", b""))
