@@ -33,21 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         programs = build()
-        settings = Settings(programs, options.rounds, options.seconds, options.keys)
-        run = Run(
-            when=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            machine=describe(programs.go_version),
-            versions={"etcd": ETCD, "pyetcd": pyetcd_version()},
-            rounds=options.rounds,
-            seconds=options.seconds,
-            keys=options.keys,
-        )
-        measure(settings, options.only, run)
-    except (NotBuilt, ServerFailed, LoadFailed) as error:
+    except NotBuilt as error:
         print(error, file=sys.stderr)
         return 1
-    text = write(run, options.out, options.name or run.when)
-    print(text)
+    run = Run(
+        when=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        machine=describe(programs.go_version),
+        versions={"etcd": ETCD, "pyetcd": pyetcd_version()},
+        rounds=options.rounds,
+        seconds=options.seconds,
+        keys=options.keys,
+    )
+    failure: Exception | None = None
+    try:
+        measure(Settings(programs, options.rounds, options.seconds, options.keys), options.only, run)
+    except (ServerFailed, LoadFailed) as error:
+        failure = error
+    if run.comparisons:  # what was measured before a failure is kept
+        print(write(run, options.out, options.name or run.when))
+    if failure is not None:
+        print(failure, file=sys.stderr)
+        return 1
     return 0
 
 
