@@ -45,7 +45,6 @@ snapshot status one/member/snap/db
 snapshot status three/member/snap/db
 snapshot status bumped/member/snap/db
 hashkv one/member/snap/db
-hashkv bumped/member/snap/db
 migrate --data-dir one --target-version 3.7
 migrate --data-dir one --target-version 3.7
 migrate --data-dir one --target-version 3.8
@@ -57,6 +56,8 @@ migrate --data-dir one --target-version 3.5
 snapshot status one/member/snap/db
 defrag --data-dir x
 """.strip().splitlines()
+# The real one goes on with the compaction scheduled there, as far as it gets: files are compared before.
+LAST = "hashkv bumped/member/snap/db"
 
 
 def _masked(text: str) -> str:
@@ -75,7 +76,8 @@ def test_the_same_command_lines_have_the_same_ends(
         made.copy(tmp_path / side / "flipped.db", lambda data: data[:9000] + b"?" + data[9001:])
     environment = {"PATH": os.environ["PATH"]}
     monkeypatch.chdir(tmp_path / "ours")
-    for line in LINES:
+
+    def same_ends(line: str) -> None:
         theirs = subprocess.run(
             [str(go_etcdutl), *line.split()],
             cwd=tmp_path / "theirs",
@@ -87,6 +89,9 @@ def test_the_same_command_lines_have_the_same_ends(
         ours = utl(*line.split())
         assert (ours.code, ours.out) == (theirs.returncode, theirs.stdout), line
         assert _masked(ours.err) == _masked(theirs.stderr), line
+
+    for line in LINES:
+        same_ends(line)
     for name in ("one", "three", "bumped", "four"):
         here, there = tmp_path / "ours" / name / "member", tmp_path / "theirs" / name / "member"
         assert content(here / "snap/db") == content(there / "snap/db"), name
@@ -94,6 +99,7 @@ def test_the_same_command_lines_have_the_same_ends(
             assert (here / "wal" / file.name).read_bytes() == file.read_bytes(), name
         for file in there.glob("snap/*.snap") if name != "three" else ():  # whose order is by chance
             assert (here / "snap" / file.name).read_bytes() == file.read_bytes(), name
+    same_ends(LAST)
 
 
 @pytest.mark.parametrize("defragment", [False, True])
