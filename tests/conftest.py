@@ -1,4 +1,4 @@
-"""What holds for all tests: how long an example takes is the machine's business, not a property of the code."""
+"""What holds for all tests: how long an example takes is the machine's business, not the code's."""
 
 from hypothesis import HealthCheck, settings
 
