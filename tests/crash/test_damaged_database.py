@@ -70,7 +70,7 @@ def pages_of(path: Path, kind: int) -> list[int]:
 def test_a_flipped_bit_in_a_page_is_refused_with_file_page_and_offset(kind: int, placed: Crashable) -> None:
     path = database_of(placed)
     rnd = random.Random(kind)
-    for number in rnd.choices(pages_of(path, kind), k=3 * ROUNDS):
+    for number in rnd.choices(pages_of(path, kind), k=2 * ROUNDS):
         at, bit = number * PAGE + rnd.randrange(PAGE), rnd.randrange(8)
         flip(path, at, bit)
         placed.refuses(f"{path}: page {number} at offset {number * PAGE}: ", "changed on disk")

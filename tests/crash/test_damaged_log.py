@@ -71,7 +71,7 @@ def torn_lengths(start: int, length: int, how: str) -> list[int]:
         return [0, *range(-start % SECTOR_BYTES, length, SECTOR_BYTES), length]
     rnd = random.Random(4)
     lengths = {0, 1, 7, 8, 9, 20, length - 1, length}
-    lengths.update(rnd.randrange(length) for _ in range(4 * ROUNDS))
+    lengths.update(rnd.randrange(length) for _ in range(2 * ROUNDS))
     return sorted(lengths)
 
 

@@ -153,7 +153,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_and_harms_nothing(
     number: signal.Signals, placed: Crashable, seed: Seed
 ) -> None:
     rnd = random.Random(number)
-    for _ in range(8 * ROUNDS):
+    for _ in range(5 * ROUNDS):
         placed.begin()
         until(lambda: "starting an etcd server" in placed.printed.text())
         placed.printed.wait_ready(rnd.uniform(0, 0.3))
