@@ -33,6 +33,18 @@ def put(channel: grpc.Channel) -> bytes:
         return answer
 
 
+def secured(directory: Path, port: int, **flags: object) -> Etcd:
+    """A member with a certificate, on an https URL unless `flags` say otherwise."""
+    url = f"https://127.0.0.1:{port}"
+    settings = {
+        "cert_file": CERTS / "server.pem",
+        "key_file": CERTS / "server.key",
+        "listen_client_urls": url,
+        "advertise_client_urls": url,
+    }
+    return Etcd(directory, **{**settings, **flags})
+
+
 def version(url: str) -> bytes:
     context = ssl.create_default_context(cadata=CA.decode()) if url.startswith("https") else None
     with urllib.request.urlopen(f"{url}/version", timeout=10, context=context) as response:
@@ -44,13 +56,8 @@ def test_one_port_takes_tls_and_plain_text_when_both_are_asked_for(
     tmp_path: Path, started: list[Etcd]
 ) -> None:
     port = free_port()
-    member = Etcd(
-        tmp_path,
-        cert_file=CERTS / "server.pem",
-        key_file=CERTS / "server.key",
-        listen_client_urls=f"http://127.0.0.1:{port},https://127.0.0.1:{port}",
-        advertise_client_urls=f"https://127.0.0.1:{port}",
-    )
+    both = f"http://127.0.0.1:{port},https://127.0.0.1:{port}"
+    member = secured(tmp_path, port, listen_client_urls=both)
     started.append(member)
     credentials = grpc.ssl_channel_credentials(CA)
     assert put(grpc.insecure_channel(f"127.0.0.1:{port}"))
@@ -61,14 +68,7 @@ def test_one_port_takes_tls_and_plain_text_when_both_are_asked_for(
 
 def test_https_alone_takes_no_plain_text(tmp_path: Path, started: list[Etcd]) -> None:
     port = free_port()
-    member = Etcd(
-        tmp_path,
-        cert_file=CERTS / "server.pem",
-        key_file=CERTS / "server.key",
-        listen_client_urls=f"https://127.0.0.1:{port}",
-        advertise_client_urls=f"https://127.0.0.1:{port}",
-    )
-    started.append(member)
+    started.append(secured(tmp_path, port))
     assert put(grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(CA)))
     with pytest.raises(grpc.RpcError):
         put(grpc.insecure_channel(f"127.0.0.1:{port}"))
@@ -78,16 +78,7 @@ def test_with_client_certificates_demanded_a_stranger_is_not_served(
     tmp_path: Path, started: list[Etcd]
 ) -> None:
     port = free_port()
-    member = Etcd(
-        tmp_path,
-        cert_file=CERTS / "server.pem",
-        key_file=CERTS / "server.key",
-        trusted_ca_file=CERTS / "ca.pem",
-        client_cert_auth="true",
-        listen_client_urls=f"https://127.0.0.1:{port}",
-        advertise_client_urls=f"https://127.0.0.1:{port}",
-    )
-    started.append(member)
+    started.append(secured(tmp_path, port, trusted_ca_file=CERTS / "ca.pem", client_cert_auth="true"))
     known = grpc.ssl_channel_credentials(
         CA, (CERTS / "client.key").read_bytes(), (CERTS / "client.pem").read_bytes()
     )
@@ -99,13 +90,7 @@ def test_with_client_certificates_demanded_a_stranger_is_not_served(
 def test_a_key_that_does_not_fit_keeps_the_member_from_starting(tmp_path: Path, started: list[Etcd]) -> None:
     port = free_port()
     with pytest.raises(AssertionError, match=r"the client certificate \(.*\) cannot be used"):
-        Etcd(
-            tmp_path,
-            cert_file=CERTS / "server.pem",
-            key_file=CERTS / "client.key",
-            listen_client_urls=f"https://127.0.0.1:{port}",
-            advertise_client_urls=f"https://127.0.0.1:{port}",
-        )
+        secured(tmp_path, port, key_file=CERTS / "client.key")
 
 
 def test_a_unix_socket_serves_grpc(tmp_path: Path, started: list[Etcd]) -> None:

@@ -36,12 +36,6 @@ from pyetcd.storage import schema
 
 SLICE_RECORDS = 1000
 HASHES_KEPT = 10
-schema.META = b"meta"
-IGNORED = {
-    b"consistent_index",
-    b"term",
-    b"storageVersion",
-}  # keys of `meta` that differ between healthy members
 
 
 class KeyValueHash(NamedTuple):
