@@ -18,9 +18,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mvcc": {"storage", "proto", "_native", "logs"},
     "lease": {"storage", "proto", "logs"},
     "cluster": {"storage", "proto", "logs"},
-    "member": {*STATE, "_native", "logs", "metrics"},
-    "api": {*STATE, "member", "_native", "logs", "metrics"},
-    "cli": {*STATE, "member", "api", "_native", "logs", "metrics"},
+    "peer": {"raft", "cluster", "proto", "_native", "logs"},
+    "member": {*STATE, "peer", "_native", "logs", "metrics"},
+    "api": {*STATE, "peer", "member", "_native", "logs", "metrics"},
+    "cli": {*STATE, "peer", "member", "api", "_native", "logs", "metrics"},
 }
 LEAVES = {"version", "logs"}  # known to everyone but to each other
 

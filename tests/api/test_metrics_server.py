@@ -134,9 +134,7 @@ def test_an_entry_that_takes_long_is_told_and_counted(curious: Etcd) -> None:
     assert 'put:<key:"slow" value_size:5>' in str(entry["request"])
     assert str(entry["response"]).startswith("size:")
     curious.range(b"slow")
-    entry = logged(
-        curious, "apply request took too long", prefix="read-only range ", request='key:"slow"'
-    )
+    entry = logged(curious, "apply request took too long", prefix="read-only range ", request='key:"slow"')
     assert "range_response_count:1 size:" in str(entry["response"])
     assert scrape(curious).values["etcd_server_slow_apply_total"] == before + 2
 

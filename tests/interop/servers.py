@@ -91,9 +91,7 @@ class Server(ABC):
 
     ready_seconds = READY_SECONDS
 
-    def __init__(
-        self, directory: Path, ports: tuple[int, int] | None = None, /, **flags: object
-    ) -> None:
+    def __init__(self, directory: Path, ports: tuple[int, int] | None = None, /, **flags: object) -> None:
         """`ports`: those of clients and of peers, None for free ones. `flags`: etcd's, with underscores for
         dashes."""
         self.directory = directory

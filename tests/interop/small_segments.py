@@ -1,6 +1,6 @@
 """pyetcd's `etcd`, but with short segments of the log, so that a test need not write 64 MB to fill one.
 
-    python small_segments.py BYTES FLAG…
+python small_segments.py BYTES FLAG…
 """
 
 from __future__ import annotations

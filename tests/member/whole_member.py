@@ -145,9 +145,7 @@ async def serving(
 async def put(member: Member, key: bytes, value: bytes) -> int:
     """Returns the revision."""
     request = PutRequest(key=key, value=value)
-    answer = await member.request(
-        InternalRaftRequest.PUT_FIELD_NUMBER, request.SerializeToString(), request
-    )
+    answer = await member.request(InternalRaftRequest.PUT_FIELD_NUMBER, request.SerializeToString(), request)
     return answer.revision
 
 

@@ -22,10 +22,7 @@ SETTINGS = settings(max_examples=300, deadline=None, derandomize=True)
 def test_a_first_record_is_the_message_of_a_new_key(key: bytes, main: int, value: bytes, lease: int) -> None:
     message = KeyValue(key=key, create_revision=main, mod_revision=main, version=1, value=value, lease=lease)
     if key:
-        assert (
-            record.first_record(key, AscendingVarint()(main), value, lease)
-            == message.SerializeToString()
-        )
+        assert record.first_record(key, AscendingVarint()(main), value, lease) == message.SerializeToString()
 
 
 @SETTINGS

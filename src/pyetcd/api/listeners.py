@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from pyetcd import logs
 from pyetcd._native import Server, Tls
+from pyetcd.cluster.urls import Url
 from pyetcd.member.config import ServerConfig, TlsConfig
-from pyetcd.member.urls import Url
 from pyetcd.storage.files import Files
 
 _log = logs.get("api")

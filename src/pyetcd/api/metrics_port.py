@@ -14,7 +14,7 @@ from pyetcd._native import HTTP, HttpRequest, Limits, Server, Tls, Wake
 from pyetcd.api.http import HttpRoutes
 from pyetcd.api.http_health import HealthChecks, HealthSource
 from pyetcd.api.http_metrics import Scrapes
-from pyetcd.member.urls import Url
+from pyetcd.cluster.urls import Url
 
 EVENTS_PER_TURN = 64
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from pyetcd.cluster.urls import Url, parse_urls
 from pyetcd.member.features import FeatureGates
-from pyetcd.member.urls import Url, parse_urls
 
 DEFAULT_NAME: Final = "default"
 DEFAULT_PEER_URL: Final = "http://localhost:2380"

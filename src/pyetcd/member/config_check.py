@@ -12,9 +12,9 @@ import re
 from typing import Final
 
 from pyetcd import logs
+from pyetcd.cluster.urls import UrlError, check_bindable, check_has_host, join_urls
 from pyetcd.logs.gotext import GoValueError, parse_duration_ns
 from pyetcd.member.config import DEFAULT_NAME, ServerConfig
-from pyetcd.member.urls import UrlError, check_bindable, check_has_host, join_urls
 
 ELECTION_MS_MAX: Final = 50_000
 _NS_AN_HOUR: Final = 3_600_000_000_000

@@ -10,10 +10,10 @@ import os
 import platform
 
 from pyetcd import logs
+from pyetcd.cluster.urls import Url, cluster_text, parse_cluster
 from pyetcd.logs import duration, duration_ns
 from pyetcd.member.config import DEFAULT_QUOTA_BYTES, ServerConfig
 from pyetcd.member.config_check import compaction_retention_ns
-from pyetcd.member.urls import Url, cluster_text, parse_cluster
 from pyetcd.version import SERVER_VERSION
 
 _log = logs.get("embed")

@@ -25,10 +25,10 @@ from pyetcd.cluster.bootstrap import NewCluster, metadata, new_cluster, read_met
 from pyetcd.cluster.datadir import DataDir, Found, check_database, prepare
 from pyetcd.cluster.members import to_json
 from pyetcd.cluster.membership import BadMembership, Membership
+from pyetcd.cluster.urls import parse_cluster
 from pyetcd.cluster.versions import UnknownStorage, Version, check_storage_version
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.position import Position
-from pyetcd.member.urls import parse_cluster
 from pyetcd.raft import (
     Config,
     ConfState,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from pyetcd import logs
 from pyetcd.cli.etcd.flag_table import BY_NAME, Kind
 from pyetcd.cli.etcd.flags import Settings
+from pyetcd.cluster.urls import Url, join_urls, parse_url
 from pyetcd.logs import quote
 from pyetcd.member.config import (
     DEFAULT_CLIENT_URL,
@@ -28,7 +29,6 @@ from pyetcd.member.config import (
     TracingConfig,
 )
 from pyetcd.member.config_check import ConfigError
-from pyetcd.member.urls import Url, join_urls, parse_url
 
 RAFT_TIMEOUT_SECONDS_MIN = 5.0
 DEFAULT_WARNING_UNARY_SECONDS = 0.3

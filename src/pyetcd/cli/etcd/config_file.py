@@ -18,10 +18,10 @@ from pyetcd import logs
 from pyetcd.cli.etcd.assemble import finished, with_fields
 from pyetcd.cli.etcd.flag_table import FLAGS, Kind
 from pyetcd.cli.etcd.flags import UrlKeyError, parse_unique_urls
+from pyetcd.cluster.urls import UrlError, parse_urls
 from pyetcd.member.config import DEFAULT_INITIAL_CLUSTER, ServerConfig
 from pyetcd.member.config_check import ConfigError
 from pyetcd.member.features import FeatureError, FeatureGates
-from pyetcd.member.urls import UrlError, parse_urls
 
 _log = logs.get("embed")
 

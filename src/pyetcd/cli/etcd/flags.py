@@ -14,6 +14,7 @@ from typing import Final
 
 from pyetcd import logs
 from pyetcd.cli.etcd.flag_table import BY_NAME, FLAGS, Flag, Kind
+from pyetcd.cluster.urls import Url, UrlError, parse_urls
 from pyetcd.logs import quote
 from pyetcd.logs.gotext import (
     GoRangeError,
@@ -24,7 +25,6 @@ from pyetcd.logs.gotext import (
     parse_uint,
 )
 from pyetcd.member.features import FeatureError, FeatureGates
-from pyetcd.member.urls import Url, UrlError, parse_urls
 
 Value = str | bool | int | float | tuple[str, ...] | tuple[Url, ...] | FeatureGates
 

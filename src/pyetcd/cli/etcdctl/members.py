@@ -103,7 +103,7 @@ def _peer_urls(call: Invocation) -> list[str]:
 
 def _check_urls(urls: list[str]) -> None:
     """What clientv3 refuses to send. Exit with the reason."""
-    from pyetcd.member.urls import UrlError, parse_urls
+    from pyetcd.cluster.urls import UrlError, parse_urls
 
     try:
         parse_urls(urls)

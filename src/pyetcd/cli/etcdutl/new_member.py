@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pyetcd.cluster.bootstrap import BadCluster, NewCluster, new_cluster
 from pyetcd.cluster.members import Member
-from pyetcd.member.urls import Url, UrlError, cluster_text, join_urls, parse_cluster, parse_urls
+from pyetcd.cluster.urls import Url, UrlError, cluster_text, join_urls, parse_cluster, parse_urls
 
 
 class BadStart(ValueError):
