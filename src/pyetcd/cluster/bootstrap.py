@@ -61,6 +61,21 @@ def new_cluster(initial: Mapping[str, Iterable[str]], token: str) -> NewCluster:
     return NewCluster(cluster_id(members), ordered)
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """How a member without a log begins: in which cluster, as which of its members.
+
+    With `is_new` every member begins by itself with the same entries. Otherwise it begins with nothing, and
+    the leader of the running cluster brings everything; `remotes` are that cluster's members as one of them
+    told, there to be dialled until the log says who they are.
+    """
+
+    cluster: NewCluster
+    local_id: int
+    is_new: bool = True
+    remotes: Sequence[Member] = ()
+
+
 def metadata(member_id: int, cluster_id: int) -> bytes:
     """What the log says in every segment: whose it is."""
     return Metadata(NodeID=member_id, ClusterID=cluster_id).SerializeToString()

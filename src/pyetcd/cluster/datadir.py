@@ -12,6 +12,7 @@ refused. etcd would begin a new cluster with the old data then. Nothing is ever 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pyetcd import logs
@@ -19,6 +20,8 @@ from pyetcd.storage import wal
 from pyetcd.storage.files import DIRECTORY_MODE, Files
 
 _log = logs.get("cluster")
+
+_RECEIVED = re.compile(r"([0-9a-f]{16})\.snap\.db")
 
 
 class DataDirError(Exception):
@@ -117,6 +120,20 @@ def check_database(
         gone = f"database file ({place.database}) of the backend is missing or empty"
         why = f"{gone}; the log needs it from {marker_index} on"
     raise DataDirError(f"{missing}: {why}")
+
+
+def received_databases(files: Files, place: DataDir) -> list[int]:
+    """The indexes of the snapshots whose databases were received and are still beside the one in use."""
+    return [int(match[1], 16) for name in files.listdir(place.snap) if (match := _RECEIVED.fullmatch(name))]
+
+
+def place_received(files: Files, place: DataDir, received: str) -> None:
+    """Let a received database take the place of the present one, for good when this returns."""
+    files.rename(received, place.database)
+    for sums in (received + ".sum", place.database + ".sum"):
+        if files.exists(sums):
+            files.unlink(sums)  # they are gathered anew
+    files.fsync_dir(place.snap)
 
 
 def _touch(files: Files, path: str, what: str) -> None:

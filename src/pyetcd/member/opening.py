@@ -8,7 +8,10 @@ Rules that hold here:
 * A new member's log is made before its database. So a database without a log is one that has lost it, and is
   refused; a log without a database is replayed from its beginning, if it reaches back to it.
 * A member counts as begun once its first hard state is durable. A log without one, as a crash during the very
-  first start leaves it, is begun again, by the same configuration.
+  first start leaves it, is begun again, by the same configuration; where that is to join a running cluster,
+  with nothing, as the leader brings everything.
+* A database that a leader sent, which the log counts on and which is not in its place yet, is proved before
+  it takes the place of the present one.
 * The log is replayed from its newest marker; what the database has applied already (up to its consistent
   index) is not applied again. Configuration and members are the database's, as of that index.
 """
@@ -16,19 +19,22 @@ Rules that hold here:
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from pyetcd import logs
 from pyetcd._native import Appender
-from pyetcd.cluster.bootstrap import NewCluster, metadata, new_cluster, read_metadata
-from pyetcd.cluster.datadir import DataDir, Found, check_database, prepare
-from pyetcd.cluster.members import to_json
-from pyetcd.cluster.membership import BadMembership, Membership
+from pyetcd.cluster.bootstrap import Beginning, NewCluster, metadata, new_cluster, read_metadata
+from pyetcd.cluster.changes import check_learners
+from pyetcd.cluster.datadir import DataDir, Found, check_database, place_received, prepare, received_databases
+from pyetcd.cluster.members import Member, to_json
+from pyetcd.cluster.membership import MEMBERS, BadMembership, Membership
 from pyetcd.cluster.urls import parse_cluster
 from pyetcd.cluster.versions import UnknownStorage, Version, check_storage_version
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.position import Position
+from pyetcd.proto.errors import EtcdError
 from pyetcd.raft import (
     Config,
     ConfState,
@@ -78,6 +84,8 @@ class Opened:
     position: Position
     snapshots: Snapshots
     executor: Executor
+    peers: Sequence[Member]  # the others, as far as they are known before anything is applied
+    remotes: Sequence[Member]  # a running cluster's members, to be dialled until the log brings them
 
     def discard(self) -> None:
         """Close everything as it is: the start is refused after all."""
@@ -92,13 +100,17 @@ def open_member(
     appender: Appender,
     chance: random.Random,
     *,
+    cluster: Beginning | None = None,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> Opened:
     """Open or make the member in `config.data_dir`. CannotOpen, or the errors of its parts: DataDirError,
-    WalError, DatabaseError, NewerCluster, OSError."""
+    WalError, DatabaseError, NewerCluster, OSError.
+
+    `cluster` is how a member without a log begins, which `joining.find_cluster` finds out; without it, as
+    the flags alone describe a new cluster."""
     place = DataDir(config.data_dir, config.wal_dir)
     found = prepare(files, place)
-    opening = _Opening(config, files, executor, appender, chance, place, segment_bytes)
+    opening = _Opening(config, files, executor, appender, chance, place, cluster, segment_bytes)
     opened = opening.again(found) if found.has_log else opening.anew()
     opened.snapshots.tidy()
     return opened
@@ -114,37 +126,73 @@ class _Opening:
     appender: Appender
     chance: random.Random
     place: DataDir
+    cluster: Beginning | None
     segment_bytes: int
     storage: MemoryStorage = field(default_factory=MemoryStorage)
 
     def anew(self) -> Opened:
-        """A member of a new cluster."""
-        new, local_id = self._new_cluster()
+        """A member without a log."""
+        beginning = self._beginning()
         wal = Wal.create(
             self.files,
             self.place.wal,
-            metadata(local_id, new.id),
+            metadata(beginning.local_id, beginning.cluster.id),
             self.appender,
             executor=self.executor,
             segment_bytes=self.segment_bytes,
             fsync=not self.config.unsafe_no_fsync,
         )
-        return self._begin(new, local_id, wal, self._database())
+        return self._begin(beginning, wal, self._database(self.place.database))
 
     def again(self, found: Found) -> Opened:
         """The member whose log is there."""
-        if not found.has_database:  # and none is made for a log that needs the one that is gone
-            marker = read_only(self.files, self.place.wal, entry=Entry).marker
-            check_database(self.files, self.place, found, marker.index, 0)
-        backend = self._database()
+        backend = self._found_database(found)
         try:
             return self._continue(found, backend)
         except BaseException:
             backend.discard()
             raise
 
-    def _database(self) -> Backend:
-        config, path = self.config, self.place.database
+    def _found_database(self, found: Found) -> Backend:
+        """The database that is there, or the one a leader sent, where the log counts on it and it is not in
+        its place."""
+        if not found.has_database:  # and none is made for a log that needs the one that is gone
+            received = self._received(found, 0)
+            return self._database(self.place.database) if received is None else self._take_over(received)
+        backend = self._database(self.place.database)
+        try:
+            applied = Position(backend).index
+            # Nearly always there is none, and the log need not be read for it.
+            is_waiting = any(index > applied for index in received_databases(self.files, self.place))
+            received = self._received(found, applied) if is_waiting else None
+        except BaseException:
+            backend.discard()
+            raise
+        if received is None:
+            return backend
+        backend.discard()
+        return self._take_over(received)
+
+    def _received(self, found: Found, applied: int) -> str | None:
+        marker = read_only(self.files, self.place.wal, entry=Entry).marker
+        if marker.index <= applied:
+            return None
+        return check_database(self.files, self.place, found, marker.index, applied)
+
+    def _take_over(self, received: str) -> Backend:
+        """Put a received database in its place, once it has been read."""
+        backend = self._database(received)
+        try:
+            Membership(backend, 0, 0).load()
+        except BadMembership as error:
+            raise CannotOpen(f"{received}: {error}") from None
+        finally:
+            backend.discard()
+        place_received(self.files, self.place, received)
+        return self._database(self.place.database)
+
+    def _database(self, path: str) -> Backend:
+        config = self.config
         backend = Backend.open(
             self.files,
             path,
@@ -164,73 +212,77 @@ class _Opening:
             backend.put(AUTH, AUTH_REVISION, (1).to_bytes(8, "big"))
         return backend
 
-    def _new_cluster(self) -> tuple[NewCluster, int]:
-        """The cluster the flags describe, and this member's ID in it."""
+    def _beginning(self) -> Beginning:
+        """How a member begins: as was found out before, or as the flags describe it."""
+        if self.cluster is not None:
+            return self.cluster
         config = self.config
+        assert config.is_new_cluster, "who joins a cluster asks for its members first"
         urls = parse_cluster(config.initial_cluster)
         initial = {name: [url.text for url in found] for name, found in urls.items()}
         new = new_cluster(initial, config.initial_cluster_token)
-        local = new.named(config.name)
-        if len(new.members) > 1 or not config.is_new_cluster:
-            raise CannotOpen("this version runs clusters of one member; more need the peer protocol")
-        return new, local.id
+        return Beginning(new, new.named(config.name).id)
 
-    def _begin(self, new: NewCluster, local_id: int, wal: Wal, backend: Backend) -> Opened:
+    def _begin(self, beginning: Beginning, wal: Wal, backend: Backend) -> Opened:
+        local_id, members = beginning.local_id, beginning.cluster.members
         node = self._node(local_id, 0)
-        # Every member begins with the same entries, which its peers' IDs and JSON make up.
-        node.bootstrap([(member.id, to_json(member)) for member in new.members])
-        cluster = Membership(backend, local_id, new.id, self.config.max_learners)
-        fields = {"local-member-id": f"{local_id:x}", "cluster-id": f"{new.id:x}"}
+        if beginning.is_new:
+            # Every member begins with the same entries, which its peers' IDs and JSON make up.
+            node.bootstrap([(member.id, to_json(member)) for member in members])
+        cluster = Membership(backend, local_id, beginning.cluster.id, self.config.max_learners)
+        fields = {"local-member-id": f"{local_id:x}", "cluster-id": f"{beginning.cluster.id:x}"}
         _log.info("starting local member", fields)
-        return self._opened(wal, node, backend, cluster, Position(backend))
+        return self._opened(wal, node, backend, cluster, Position(backend), members, beginning.remotes)
 
     def _continue(self, found: Found, backend: Backend) -> Opened:
         position = Position(backend)
         _log.info("restore consistentIndex", {"index": position.index})
         cluster = Membership(backend, 0, 0, self.config.max_learners)
-        unborn: list[tuple[NewCluster, int]] = []
+        unborn: list[Beginning] = []
+        is_one_of_many = len(backend.scan(MEMBERS, b"", limit=2)) > 1
 
         def accept(replay: Replay[Entry]) -> None:
             try:
                 cluster.local_id, cluster.cluster_id = read_metadata(replay.metadata)
             except ValueError as error:
                 raise CannotOpen(f"{self.place.wal}: {error}") from None
-            if check_database(self.files, self.place, found, replay.marker.index, position.index) is not None:
-                why = f"a snapshot was received and not yet put in the place of {self.place.database}"
-                raise CannotOpen(why)
+            missing = check_database(self.files, self.place, found, replay.marker.index, position.index)
+            assert missing is None, "what was received is in its place"
             try:
                 cluster.load()
             except BadMembership as error:
                 raise CannotOpen(f"{self.place.database}: {error}") from None
             self._check_owner(cluster, replay, position.index)
+            self._check_learners(cluster)
             if replay.hard_state is None:
                 if position.index:
                     why = f"holds no hard state, yet {self.place.database} has applied entry {position.index}"
                     raise CannotOpen(f"{self.place.wal} {why}")
-                unborn.append(self._same_cluster(cluster))
+                unborn.append(self._begin_again(cluster))
 
         wal, replay = Wal.open(
             self.files,
             self.place.wal,
             self.appender,
             entry=Entry,
-            durable=position.index,
+            # Go's members apply what is committed elsewhere while they write it to their own log.
+            durable=0 if is_one_of_many else position.index,
             accept=accept,
             executor=self.executor,
             segment_bytes=self.segment_bytes,
             fsync=not self.config.unsafe_no_fsync,
         )
         if unborn:
-            return self._begin(*unborn[0], wal, backend)
+            return self._begin(unborn[0], wal, backend)
         commit = self._fill_storage(replay, cluster, position.index)
-        node = self._node(cluster.local_id, max(position.index, replay.marker.index))
+        node = self._node(cluster.local_id, min(max(position.index, replay.marker.index), commit))
         fields = {
             "cluster-id": f"{cluster.cluster_id:x}",
             "local-member-id": f"{cluster.local_id:x}",
             "commit-index": commit,
         }
         _log.info("restarting local member", fields)
-        return self._opened(wal, node, backend, cluster, position)
+        return self._opened(wal, node, backend, cluster, position, cluster.list(), ())
 
     def _check_owner(self, cluster: Membership, replay: Replay[Entry], applied: int) -> None:
         """That the database is the log's, not one of another member: with members, but not this one, neither
@@ -246,15 +298,24 @@ class _Opening:
                 f"member {id:x}, the database has the members {members}"
             )
 
-    def _same_cluster(self, cluster: Membership) -> tuple[NewCluster, int]:
-        new, local_id = self._new_cluster()
-        if (local_id, new.id) != (cluster.local_id, cluster.cluster_id):
+    def _check_learners(self, cluster: Membership) -> None:
+        try:
+            check_learners(cluster.list(), self.config.max_learners)
+        except EtcdError:
+            raise CannotOpen("membership: too many learner members in cluster") from None
+
+    def _begin_again(self, cluster: Membership) -> Beginning:
+        if self.cluster is None and not self.config.is_new_cluster:
+            return Beginning(NewCluster(cluster.cluster_id, ()), cluster.local_id, is_new=False)
+        beginning = self._beginning()
+        id, cluster_id = beginning.local_id, beginning.cluster.id
+        if (id, cluster_id) != (cluster.local_id, cluster.cluster_id):
             theirs = f"member {cluster.local_id:x} of cluster {cluster.cluster_id:x}"
             raise CannotOpen(
                 f"{self.place.wal} was begun for {theirs} and never got further; the flags are those of "
-                f"member {local_id:x} of cluster {new.id:x}"
+                f"member {id:x} of cluster {cluster_id:x}"
             )
-        return new, local_id
+        return beginning
 
     def _fill_storage(self, replay: Replay[Entry], cluster: Membership, applied: int) -> int:
         """The log as raft is to see it. Returns up to where it is committed."""
@@ -288,10 +349,18 @@ class _Opening:
         )
 
     def _opened(
-        self, wal: Wal, node: Node, backend: Backend, cluster: Membership, position: Position
+        self,
+        wal: Wal,
+        node: Node,
+        backend: Backend,
+        cluster: Membership,
+        position: Position,
+        members: Sequence[Member],
+        remotes: Sequence[Member],
     ) -> Opened:
+        local_id = cluster.local_id
         return Opened(
-            cluster.local_id,
+            local_id,
             cluster.cluster_id,
             backend,
             wal,
@@ -301,6 +370,8 @@ class _Opening:
             position,
             Snapshots(self.files, self.place.snap),
             self.executor,
+            [member for member in members if member.id != local_id],
+            [member for member in remotes if member.id != local_id],
         )
 
 
