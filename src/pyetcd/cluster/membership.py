@@ -67,19 +67,8 @@ class Membership:
     # Reading
 
     def load(self) -> None:
-        """Read everything from the backend. BadMembership if it makes no sense, NewerCluster if it is too
-        new.
-        """
-        self.members = {}
-        for key, value in self._buckets.scan(MEMBERS, b""):
-            id = _id_of(MEMBERS, key)
-            try:
-                self.members[id] = from_json(value)[0]
-            except BadMember as error:
-                raise BadMembership(f"couldn't read members from backend: {key!r}: {error}") from None
-        self.removed = {_id_of(REMOVED, key) for key, _ in self._buckets.scan(REMOVED, b"")}
-        self.version = _read_version(self._buckets)
-        self.downgrade = _read_downgrade(self._buckets)
+        """`read`, and say in the log what was found. NewerCluster if the version agreed on is too new."""
+        self.read()
         check_not_newer(self.version)
         for member in self.list():
             _log.info(
@@ -93,6 +82,19 @@ class Membership:
             )
         if self.version is not None:
             _log.info("set cluster version from store", {"cluster-version": self.version.short})
+
+    def read(self) -> None:
+        """Read everything from the backend. BadMembership if it makes no sense."""
+        self.members = {}
+        for key, value in self._buckets.scan(MEMBERS, b""):
+            id = _id_of(MEMBERS, key)
+            try:
+                self.members[id] = from_json(value)[0]
+            except BadMember as error:
+                raise BadMembership(f"couldn't read members from backend: {key!r}: {error}") from None
+        self.removed = {_id_of(REMOVED, key) for key, _ in self._buckets.scan(REMOVED, b"")}
+        self.version = _read_version(self._buckets)
+        self.downgrade = _read_downgrade(self._buckets)
 
     def list(self) -> Sequence[Member]:
         """All members, by ID."""

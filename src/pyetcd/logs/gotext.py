@@ -30,6 +30,7 @@ _INTEGER: Final = re.compile(
     r"(?P<sign>[+-]?)(?:0[xX](?P<hex>(?:_?[0-9a-fA-F])+)|0[bB](?P<bin>(?:_?[01])+)|0[oO](?P<oct>(?:_?[0-7])+)"
     r"|0(?P<old>(?:_?[0-7])+)|(?P<dec>0|[1-9](?:_?[0-9])*))"
 )
+_SIZE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _BASES: Final = {"hex": 16, "bin": 2, "oct": 8, "old": 8, "dec": 10}
 _ESCAPES: Final = {
     "\\": "\\\\",
@@ -165,3 +166,15 @@ def _rune(rune: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def decimal_size(size: int) -> str:
+    """Bytes as etcd logs them: 512 B, 16 kB, 2.1 MB."""
+    if size < 10:
+        return f"{size} B"
+    scaled, unit = float(size), 0
+    while scaled >= 1000 and unit < len(_SIZE_UNITS) - 1:
+        scaled /= 1000
+        unit += 1
+    scaled = int(scaled * 10 + 0.5) / 10
+    return f"{scaled:.1f} {_SIZE_UNITS[unit]}" if scaled < 10 else f"{scaled:.0f} {_SIZE_UNITS[unit]}"

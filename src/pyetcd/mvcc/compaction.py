@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from pyetcd import logs
+from pyetcd.logs.gotext import decimal_size
 from pyetcd.mvcc.answer import Job
 from pyetcd.mvcc.hash import Hasher, Hashes, KeyValueHash, any_alive
 from pyetcd.mvcc.reader import Reader
@@ -31,7 +32,6 @@ BATCH_LIMIT = 1000
 SLEEP_SECONDS = 0.010
 SLICE_RECORDS = 500  # about 2 ms
 DURATIONS_KEPT = 10_000
-SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 Result = TypeVar("Result")
 
@@ -213,15 +213,3 @@ def _note(seconds: list[float], took: float) -> None:
     """Keep a duration until the metrics fetch it."""
     if len(seconds) < DURATIONS_KEPT:
         seconds.append(took)
-
-
-def decimal_size(size: int) -> str:
-    """Bytes as etcd logs them: 512 B, 16 kB, 2.1 MB."""
-    if size < 10:
-        return f"{size} B"
-    scaled, unit = float(size), 0
-    while scaled >= 1000 and unit < len(SIZE_UNITS) - 1:
-        scaled /= 1000
-        unit += 1
-    scaled = int(scaled * 10 + 0.5) / 10
-    return f"{scaled:.1f} {SIZE_UNITS[unit]}" if scaled < 10 else f"{scaled:.0f} {SIZE_UNITS[unit]}"
