@@ -99,6 +99,11 @@ def from_json(data: bytes) -> tuple[Member, bool]:
         found = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise BadMember(str(error)) from None
+    return from_fields(found)
+
+
+def from_fields(found: object) -> tuple[Member, bool]:
+    """The same from parsed JSON."""
     if not isinstance(found, dict):
         raise BadMember("not a JSON object")
     known = {str(name).lower(): value for name, value in found.items() if value is not None}
