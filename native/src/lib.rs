@@ -7,8 +7,10 @@
 mod appender;
 mod client;
 mod crc;
+mod dial;
 mod pages;
 mod server;
+mod socket;
 mod wake;
 
 use pyo3::prelude::*;
@@ -22,12 +24,16 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CANCEL", server::CANCEL)?;
     module.add("WRITABLE", server::WRITABLE)?;
     module.add("HTTP", server::HTTP)?;
+    module.add("RESPONSE", server::RESPONSE)?;
+    module.add("FAILED", server::FAILED)?;
     module.add_class::<wake::Wake>()?;
     module.add_class::<appender::Appender>()?;
     module.add_class::<server::Limits>()?;
     module.add_class::<server::Tls>()?;
     module.add_class::<server::Meta>()?;
     module.add_class::<server::HttpRequest>()?;
+    module.add_class::<server::HttpResponse>()?;
+    module.add_class::<dial::ClientTls>()?;
     module.add_class::<server::Server>()?;
     module.add_class::<client::Channel>()?;
     module.add_class::<client::ClientStream>()?;

@@ -1,4 +1,5 @@
-"""The native crate, as Python sees it: the wire (gRPC and HTTP), the log thread, CRC-32C and lookups.
+"""The native crate, as Python sees it: the wire (gRPC and HTTP, served and dialled), the log thread, CRC-32C
+and lookups.
 
 It moves bytes and knows nothing of etcd. Nothing here ever calls back into Python: the loop watches
 `Wake.fileno()` and drains. All methods are called from one thread, the loop's; all of them return at once
@@ -13,13 +14,16 @@ from typing import final
 UNARY: int  # a whole unary request; answer with reply_many or finish_many
 OPEN: int  # a stream was opened (no payload)
 MESSAGE: int  # one message of an open stream
-HALF_CLOSE: int  # the client will send no more on this stream; still to be finished by us
+HALF_CLOSE: int  # no more will come: a served call is still to be finished by us, a dialled one is over
 CANCEL: int  # the client or the connection is gone; the call id is dead, whatever is still sent is dropped
 WRITABLE: int  # the backlog of a stream fell below Limits.stream_backlog_bytes again
-HTTP: int  # a plain HTTP request with its whole body; answer with http_reply
+HTTP: int  # a plain HTTP request with its whole body (but see streamed_paths); answer with http_reply
+RESPONSE: int  # the answer to a request we dialled; ends the call unless it was dialled with stream=True
+FAILED: int  # a dialled call has ended badly; payload: the reason in Go's words. The call is dead
 
 Body = bytes | Sequence[bytes]  # parts are written one after the other, never joined in Python
-Event = tuple[int, int, int, bytes | HttpRequest | None, Meta | None]  # kind, call, method, payload, meta
+# kind, call, method, payload, meta
+Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | None]
 
 @final
 class Wake:
@@ -63,6 +67,14 @@ class HttpRequest:
     body: bytes
 
 @final
+class HttpResponse:
+    """Payload of a RESPONSE event."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]  # lower-case names
+    body: bytes  # whole; empty when the call was dialled with stream=True
+
+@final
 class Limits:
     """Every bound of the wire. Sizes in bytes, times in seconds; 0 means no limit where a limit is
     optional."""
@@ -90,6 +102,25 @@ class Tls:
     def __init__(self, cert_chain: bytes, key: bytes, client_ca: bytes | None = ...) -> None: ...
 
 @final
+class ClientTls:
+    """Certificates for dialling, PEM bytes. Without `ca` the system's authorities are trusted; the server's
+    certificate must name `server_name`, else the target's host. ValueError when they cannot be used.
+
+    Connections are kept and shared by object, not by content: make one for each identity, and a new one when
+    its files change.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca: bytes | None = ...,
+        cert: bytes | None = ...,
+        key: bytes | None = ...,
+        server_name: str | None = ...,
+        insecure_skip_verify: bool = ...,
+    ) -> None: ...
+
+@final
 class Server:
     """Serves gRPC, HTTP/1.1 and HTTP/2 (ALPN or prior knowledge) on every listener given.
 
@@ -100,7 +131,9 @@ class Server:
 
     `slow_seconds`: unary calls that take longer are named by `reply_many` and `finish_many`; 0 for none.
     `duration_bounds`: count the durations of calls in buckets up to these seconds. `caller_header`: count
-    calls by the value of this request header.
+    calls by the value of this request header. `streamed_paths`: plain requests to these paths (the query does
+    not count) are announced with HTTP as soon as their head is there, with an empty body; the body follows as
+    MESSAGE events and a HALF_CLOSE, or a CANCEL when it breaks off. Tell `consumed` of every MESSAGE.
     """
 
     def __init__(
@@ -112,6 +145,7 @@ class Server:
         slow_seconds: float = ...,
         duration_bounds: Sequence[float] = ...,
         caller_header: str = ...,
+        streamed_paths: Sequence[str] = ...,
     ) -> None: ...
     def message_bytes(self) -> tuple[int, int]:
         """Bytes of gRPC messages received and sent so far, without their framing."""
@@ -144,7 +178,8 @@ class Server:
         `drain` gave of the call, its place in the list, seconds since it came."""
     def finish_many(self, ends: Sequence[tuple[int, int, str]]) -> list[tuple[Event, int, float]]:
         """Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well. Returns which
-        were slow unary calls."""
+        were slow unary calls. Of a call we dialled it ends the request's body: with code 0 the answer is
+        still to come, with another the connection is broken off, and nothing more is said of the call."""
     def send_many(self, messages: Sequence[tuple[int, Body]]) -> list[int]:
         """Queue one message on each stream; returns each stream's unsent bytes (-1: the call is dead)."""
     def send_fanout(self, calls: Sequence[int], body: Body) -> list[int]:
@@ -154,7 +189,44 @@ class Server:
         self, call: int, status: int, headers: Sequence[tuple[str, str]], body: Body, end: bool = ...
     ) -> None:
         """Answer a plain HTTP request. With end=False the body goes on: send_many writes raw parts,
-        finish_many ends it."""
+        finish_many ends it (with a code other than 0: the client is made to see that it is not whole)."""
+    def consumed(self, call: int, count: int) -> None:
+        """`count` bytes of a streamed request body have been dealt with. About 1 MiB is read ahead of what
+        was consumed, so that a slow disk is felt by the sender."""
+    def dial(
+        self,
+        target: str,  # "host:port" or "unix:path"
+        method: str,
+        path: str,  # with its query
+        headers: Sequence[tuple[str, str]],
+        body: Body = ...,
+        *,
+        tls: ClientTls | None = ...,
+        stream: bool = ...,
+        upload: bool = ...,
+        connect_timeout: float = ...,
+        idle_timeout: float = ...,
+        timeout: float = ...,
+    ) -> int:
+        """Begin an HTTP/1.1 request; returns its call. It ends with RESPONSE or FAILED. ValueError for what
+        no request can be made of; what is wrong with the target is told by FAILED.
+
+        `stream`: RESPONSE comes with the head, then the body as MESSAGE events (all that came at once is
+        one), then HALF_CLOSE at its good end or FAILED. Reading stops while Python does not drain.
+
+        `upload`: the body is chunked, goes on with `send_many` (raw parts; backlog and WRITABLE as for
+        answers) and is ended by `finish_many`. An answer that comes before is delivered and ends the call.
+
+        Connections are kept and used again, but for those of streams and uploads. A request on a kept one
+        that turns out closed is sent once more on a new one: it may reach the other side twice.
+
+        Seconds, 0 for no limit: `connect_timeout` for TCP and TLS handshake; `idle_timeout` for a time in
+        which no byte moved (an upload that waits for `send_many` is not idle); `timeout` for all of it. The
+        Host header is the target's, unless given.
+        """
+    def hang_up(self, call: int) -> None:
+        """Give up a dialled call, or one that is being served: its connection is closed (over HTTP/2: its
+        stream is reset), and nothing more is said of it."""
     def connections(self) -> int: ...
     def stop_accepting(self) -> None: ...
     def shutdown(self, grace_seconds: float) -> None:

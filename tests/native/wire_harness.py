@@ -19,13 +19,16 @@ import hpack
 
 from pyetcd._native import (
     CANCEL,
+    FAILED,
     HALF_CLOSE,
     HTTP,
     MESSAGE,
     OPEN,
+    RESPONSE,
     UNARY,
     WRITABLE,
     HttpRequest,
+    HttpResponse,
     Limits,
     Meta,
     Server,
@@ -42,7 +45,7 @@ METHODS = [
     ("/test.Echo/Drip", True),  # left to the test
 ]
 NAMES = {UNARY: "UNARY", OPEN: "OPEN", MESSAGE: "MESSAGE", HALF_CLOSE: "HALF_CLOSE", CANCEL: "CANCEL",
-         WRITABLE: "WRITABLE", HTTP: "HTTP"}  # fmt: skip
+         WRITABLE: "WRITABLE", HTTP: "HTTP", RESPONSE: "RESPONSE", FAILED: "FAILED"}  # fmt: skip
 
 
 def pem(name: str) -> bytes:
@@ -56,7 +59,7 @@ class Seen:
     kind: str
     call: int
     method: int
-    payload: bytes | HttpRequest | None
+    payload: bytes | HttpRequest | HttpResponse | None
     meta: Meta | None
 
 

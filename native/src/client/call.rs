@@ -11,7 +11,7 @@ use http::{Method, StatusCode, Uri, Version};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::dial::{unavailable, Link, UNAVAILABLE};
+use super::link::{unavailable, Link, UNAVAILABLE};
 use crate::server::{percent_decode, Messages, Status};
 
 const CANCELLED: u32 = 1;

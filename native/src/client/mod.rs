@@ -4,7 +4,7 @@
 //! slices, without the GIL, and asks Python for signals in between, so that Ctrl-C works.
 
 mod call;
-mod dial;
+mod link;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -19,9 +19,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError};
 
+use crate::dial::{Target, TlsOptions};
 use crate::server::Status;
 use call::{Outgoing, Request};
-use dial::{Link, Target, TlsOptions};
+use link::Link;
 
 create_exception!(pyetcd._native, RpcError, PyException, "A gRPC status other than OK.");
 
@@ -140,8 +141,11 @@ impl Channel {
         connect_timeout: f64,
     ) -> PyResult<Self> {
         let target = Target::parse(target).map_err(PyValueError::new_err)?;
-        let options = TlsOptions { ca, cert, key, server_name, insecure_skip_verify };
-        let tls = if tls { Some(options.build(&target).map_err(PyValueError::new_err)?) } else { None };
+        let options = TlsOptions { ca, cert, key, server_name, insecure_skip_verify, protocols: &[b"h2"] };
+        let tls = if tls { Some(options.build().map_err(PyValueError::new_err)?) } else { None };
+        if let Some(tls) = &tls {
+            tls.name(&target).map_err(PyValueError::new_err)?;
+        }
         let connect_timeout = duration("connect_timeout", Some(connect_timeout))?.unwrap_or(Duration::MAX);
         let link = Link::new(target, authority, tls, connect_timeout).map_err(PyValueError::new_err)?;
         Ok(Self { link: Arc::new(link) })

@@ -19,11 +19,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::calls::{Connection, Wire};
 use super::frames::{Scanner, PREFACE};
-use super::io::{Core, Sniffed, Socket, Transport};
+use super::io::{Core, Sniffed, Transport};
 use super::meta::Peer;
 use super::requests::Serves;
 use super::tls::common_names;
 use super::{http1, http2};
+use crate::socket::Socket;
 
 const BACKLOG: i32 = 4096;
 /// The first byte of every TLS connection: a handshake record.
@@ -157,7 +158,7 @@ async fn shake_hands(
     if let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() {
         peer.certificate_names = common_names(leaf);
     }
-    Ok((Transport::Tls(Box::new(stream)), peer))
+    Ok((Transport::Tls(Box::new(stream.into())), peer))
 }
 
 /// Read until it is clear whether this is the HTTP/2 preface. Empty: the client has closed.

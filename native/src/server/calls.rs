@@ -7,13 +7,16 @@
 //! * Nothing here blocks, and nothing is shared with another thread but the `Queues`.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
+use h2::Reason;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -21,8 +24,10 @@ use tokio::task::AbortHandle;
 
 use super::body::{Body, MESSAGE_HEADER_BYTES};
 use super::counts::Counts;
+use super::dials::{is_dialled, Dials};
 use super::grpc::{self, Status};
 use super::http1::{self, Answer};
+use super::inflow::{self, Ahead, Source};
 use super::limits::Limits;
 use super::meta::{Peer, Slot};
 use super::outflow::{self, End, Outflow, SharedOutflow};
@@ -72,6 +77,8 @@ pub struct Connection {
     /// Calls Python knows of, by HTTP/2 stream.
     open: RefCell<FxHashMap<u32, u64>>,
     pub stopping: Cell<bool>,
+    /// Python wants to hear no more of its client.
+    pub hung_up: Cell<bool>,
     pub waker: RefCell<Option<Waker>>,
 }
 
@@ -82,6 +89,7 @@ impl Connection {
             slot: RefCell::default(),
             open: RefCell::default(),
             stopping: Cell::new(false),
+            hung_up: Cell::new(false),
             waker: RefCell::default(),
         })
     }
@@ -100,6 +108,15 @@ impl Connection {
 
     fn stop(&self) {
         self.stopping.set(true);
+        self.wake();
+    }
+
+    fn hang_up(&self) {
+        self.hung_up.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -133,6 +150,8 @@ struct Call {
     backlog: Option<Arc<Backlog>>,
     sink: Option<Sink>,
     reader: Option<AbortHandle>,
+    /// Of a request whose body comes in parts.
+    ahead: Option<Rc<Ahead>>,
     /// The client sends no more on this stream; true for what is no stream.
     read_to_end: bool,
 }
@@ -168,6 +187,9 @@ pub struct Wire {
     pub limits: Limits,
     pub methods: Methods,
     pub counts: Arc<Counts>,
+    /// Paths of plain requests whose bodies are told of as they come.
+    pub streamed_paths: Vec<String>,
+    pub dials: Dials,
     calls: RefCell<Slab<Call>>,
     generation: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
@@ -176,12 +198,20 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(queues: Arc<Queues>, limits: Limits, methods: Methods, counts: Arc<Counts>) -> Rc<Self> {
+    pub fn new(
+        queues: Arc<Queues>,
+        limits: Limits,
+        methods: Methods,
+        counts: Arc<Counts>,
+        streamed_paths: Vec<String>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             queues,
             limits,
             methods,
             counts,
+            streamed_paths,
+            dials: Dials::default(),
             calls: RefCell::default(),
             generation: Cell::new(0),
             waiting: RefCell::default(),
@@ -206,6 +236,7 @@ impl Wire {
         for (_, connection) in self.connections.borrow().iter() {
             connection.stop();
         }
+        self.dials.stop_all(self);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -221,6 +252,11 @@ impl Wire {
         }
         self.waiting.borrow_mut().push(waker.clone());
         false
+    }
+
+    /// Wait until events may be added.
+    pub async fn room(&self) {
+        poll_fn(|cx| if self.has_room(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     pub fn wake_waiting(&self) {
@@ -253,6 +289,7 @@ impl Wire {
             backlog,
             sink: Some(sink),
             reader: None,
+            ahead: None,
             read_to_end: !streams,
         });
         id
@@ -263,6 +300,21 @@ impl Wire {
         match self.calls.borrow_mut().get_mut(slot_of(id)).filter(|call| call.id == id) {
             Some(call) => call.reader = Some(reader),
             None => reader.abort(),
+        }
+    }
+
+    /// Whether the body of this request is told of as it comes.
+    pub fn streams(&self, head: &Parts) -> bool {
+        self.streamed_paths.iter().any(|path| path == head.uri.path())
+    }
+
+    /// Read a request's body in parts.
+    pub fn receive<S: Source + 'static>(self: &Rc<Self>, id: u64, body: S) {
+        let ahead = Rc::new(Ahead::default());
+        if let Some(call) = self.calls.borrow_mut().get_mut(slot_of(id)).filter(|call| call.id == id) {
+            let reader = tokio::task::spawn_local(inflow::receive(self.clone(), id, body, ahead.clone()));
+            call.reader = Some(reader.abort_handle());
+            call.ahead = Some(ahead);
         }
     }
 
@@ -289,6 +341,9 @@ impl Wire {
     }
 
     pub fn is_open(&self, id: u64) -> bool {
+        if is_dialled(id) {
+            return self.dials.is_open(id);
+        }
         self.calls.borrow().get(slot_of(id)).is_some_and(|call| call.id == id)
     }
 
@@ -300,7 +355,7 @@ impl Wire {
             }
             let late = call.timeout.is_some_and(|timeout| call.took() >= timeout);
             self.count_end(&call, if late { grpc::DEADLINE_EXCEEDED } else { grpc::CANCELLED });
-            self.tell(CANCEL, id, Payload::None);
+            self.tell_end(CANCEL, id, Payload::None);
         }
     }
 
@@ -308,7 +363,9 @@ impl Wire {
     pub fn half_close(&self, id: u64) {
         if let Some(call) = self.calls.borrow_mut().get_mut(slot_of(id)).filter(|call| call.id == id) {
             call.read_to_end = true;
-            self.counts.read_to_end(call.method);
+            if call.kind == Kind::Grpc {
+                self.counts.read_to_end(call.method);
+            }
         }
         self.tell(HALF_CLOSE, id, Payload::None);
     }
@@ -320,8 +377,12 @@ impl Wire {
     }
 
     pub fn tell(&self, kind: u8, call: u64, payload: Payload) {
-        let (timeout_seconds, arrived, backlog) = (None, None, None);
-        self.queues.push(Event { kind, call, method: 0, payload, meta: None, timeout_seconds, arrived, backlog });
+        self.queues.push(Event::more(kind, call, payload));
+    }
+
+    /// The last event of a call.
+    pub fn tell_end(&self, kind: u8, call: u64, payload: Payload) {
+        self.queues.push(Event { ends: true, ..Event::more(kind, call, payload) });
     }
 
     /// End a call because of something the wire itself found; Python learns of it as a cancel.
@@ -330,7 +391,7 @@ impl Wire {
             if let Some(backlog) = &call.backlog {
                 backlog.kill();
             }
-            self.tell(CANCEL, id, Payload::None);
+            self.tell_end(CANCEL, id, Payload::None);
             self.count_end(&call, status.code);
             if let Some(sink) = call.sink.take() {
                 self.finish_sink(sink, call.kind, status.code, status.message);
@@ -357,6 +418,9 @@ impl Wire {
     }
 
     pub fn finish(self: &Rc<Self>, id: u64, code: u32, message: String) {
+        if is_dialled(id) {
+            return self.dials.finish(id, code);
+        }
         let Some(mut call) = self.take(id) else { return };
         self.count_end(&call, code);
         if let Some(sink) = call.sink.take() {
@@ -384,8 +448,36 @@ impl Wire {
         }
     }
 
+    /// Python wants to hear no more of a call: its connection is closed, or its HTTP/2 stream reset.
+    fn hang_up(&self, id: u64) {
+        if is_dialled(id) {
+            return self.dials.hang_up(id);
+        }
+        let Some(mut call) = self.take(id) else { return };
+        if let Some(backlog) = &call.backlog {
+            backlog.kill();
+        }
+        self.count_end(&call, grpc::CANCELLED);
+        match call.sink.take() {
+            Some(Sink::H2(mut respond)) => respond.send_reset(Reason::CANCEL),
+            Some(Sink::H2Open(flow)) => outflow::reset(&flow),
+            Some(Sink::H1(_) | Sink::H1Open(_)) | None => call.connection.hang_up(),
+        }
+    }
+
+    fn consumed(&self, id: u64, bytes: usize) {
+        if let Some(call) = self.calls.borrow().get(slot_of(id)).filter(|call| call.id == id) {
+            if let Some(ahead) = &call.ahead {
+                ahead.consumed(bytes);
+            }
+        }
+    }
+
     /// More of a stream. A gRPC stream sends its headers with its first message.
     pub fn send(self: &Rc<Self>, id: u64, body: Body) {
+        if is_dialled(id) {
+            return self.dials.send(id, body);
+        }
         let mut calls = self.calls.borrow_mut();
         let Some(call) = calls.get_mut(slot_of(id)).filter(|call| call.id == id) else { return };
         if call.kind == Kind::Grpc {
@@ -483,6 +575,9 @@ impl Wire {
             Command::HttpReply { call, status, headers, body, end } => {
                 self.http_reply(call, status, headers, body, end);
             }
+            Command::Consumed { call, bytes } => self.consumed(call, bytes),
+            Command::Dial(dial) => self.dials.begin(self, *dial),
+            Command::HangUp { call } => self.hang_up(call),
             other @ (Command::Open(_) | Command::StopAccepting | Command::Shutdown { .. }) => return Some(other),
         }
         None

@@ -22,7 +22,7 @@ use tokio::time::{sleep_until, Sleep};
 use super::body::Body;
 use super::calls::{Connection, NewCall, Sink, Wire};
 use super::io::{Core, Io};
-use super::meta::{Description, Request, Slot};
+use super::meta::{listed, Description, Request, Slot};
 use super::queues::{Backlog, Event, Payload, HTTP};
 
 /// A whole answer, or the beginning of a long one.
@@ -84,6 +84,12 @@ pub fn push(out: &SharedOut, body: Body) {
     let mut out = out.borrow_mut();
     out.queue.push_back(body);
     out.wake();
+}
+
+/// Whether all is sent that was queued, and more is to come.
+pub fn is_starved(out: &SharedOut) -> bool {
+    let out = out.borrow();
+    out.ended.is_none() && out.queue.is_empty()
 }
 
 pub fn end(out: &SharedOut, well: bool) {
@@ -169,7 +175,7 @@ pub fn announce(wire: &Wire, connection: &Rc<Connection>, stream: u32, head: Par
     let authority = head.uri.authority().map_or(host, http::uri::Authority::as_str);
     let meta = Slot::new(Description::new(connection.peer.clone(), authority, &head.headers), None);
     let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
-    let headers = head.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let headers = listed(&head.headers);
     let backlog = Arc::new(Backlog::default());
     let connection = connection.clone();
     let new = NewCall::plain(connection, stream, backlog.clone(), sink);
@@ -177,16 +183,7 @@ pub fn announce(wire: &Wire, connection: &Rc<Connection>, stream: u32, head: Par
     let request = Request { method: head.method.as_str().to_owned(), target, headers, body };
     let payload = Payload::Http(Box::new(request));
     let (meta, backlog) = (Some(meta), Some(backlog));
-    wire.queues.push(Event {
-        kind: HTTP,
-        call,
-        method: 0,
-        payload,
-        meta,
-        timeout_seconds: None,
-        arrived: None,
-        backlog,
-    });
+    wire.queues.push(Event { meta, backlog, ..Event::more(HTTP, call, payload) });
     call
 }
 
@@ -235,29 +232,49 @@ async fn handle(
     core.borrow_mut().between_requests = false;
     core.borrow_mut().request_began = None;
     let (head, body) = request.into_parts();
-    let mut answer = match collect(body, wire.limits.http_body_bytes).await {
+    if wire.streams(&head) {
+        let answer = ask(&wire, &connection, head, Bytes::new(), Some(body)).await?;
+        return Ok(response(answer, core));
+    }
+    let answer = match collect(body, wire.limits.http_body_bytes).await {
         Collected::Torn => return Err(Broken),
         Collected::TooLarge => {
             let (status, mut headers, body) = plain(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
             Answer { status, headers, body: whole(body) }
         }
-        Collected::Whole(body) => {
-            poll_fn(|cx| if wire.has_room(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
-            let (respond, answer) = oneshot::channel();
-            let call = announce(&wire, &connection, 0, head, body, Sink::H1(respond));
-            let pending = Pending { wire: &wire, call };
-            let answer = answer.await.map_err(|_| Broken)?;
-            // From here on the body cancels the call, if it is still open.
-            std::mem::forget(pending);
-            answer
-        }
+        Collected::Whole(body) => ask(&wire, &connection, head, body, None).await?,
     };
+    Ok(response(answer, core))
+}
+
+/// Python's answer to a request whose body is whole, or comes in parts from `rest`.
+async fn ask(
+    wire: &Rc<Wire>,
+    connection: &Rc<Connection>,
+    head: Parts,
+    body: Bytes,
+    rest: Option<Incoming>,
+) -> Result<Answer, Broken> {
+    wire.room().await;
+    let (respond, answer) = oneshot::channel();
+    let call = announce(wire, connection, 0, head, body, Sink::H1(respond));
+    if let Some(rest) = rest {
+        wire.receive(call, rest);
+    }
+    let pending = Pending { wire, call };
+    let answer = answer.await.map_err(|_| Broken)?;
+    // From here on the body cancels the call, if it is still open.
+    std::mem::forget(pending);
+    Ok(answer)
+}
+
+fn response(mut answer: Answer, core: Rc<RefCell<Core>>) -> Response<OutBody> {
     answer.body.core = Some(core);
     let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
-    Ok(response)
+    response
 }
 
 /// Serve one HTTP/1.1 connection to its end.
@@ -280,6 +297,9 @@ pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Conne
         if connection.stopping.get() && !stopping {
             stopping = true;
             served.as_mut().graceful_shutdown();
+        }
+        if connection.hung_up.get() {
+            return Poll::Ready(());
         }
         core.borrow_mut().begin_turn();
         let over = served.as_mut().poll(cx).is_ready();

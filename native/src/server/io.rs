@@ -14,11 +14,11 @@ use std::task::{ready, Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 use super::frames::Scanner;
+use crate::socket::Socket;
 
 /// One read from the socket, at most.
 const READ_BYTES: usize = 64 << 10;
@@ -28,11 +28,6 @@ const READ_BYTES_PER_TURN: usize = 256 << 10;
 const WRITE_BYTES_MAX: usize = 256 << 10;
 /// A write buffer larger than this is not kept while idle.
 const WRITE_BYTES_KEPT: usize = 32 << 10;
-
-pub enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
 
 /// A socket some of whose bytes were already looked at.
 pub struct Sniffed {
@@ -45,15 +40,6 @@ pub enum Transport {
     Tls(Box<TlsStream<Sniffed>>),
 }
 
-macro_rules! each_socket {
-    ($self:expr, $socket:ident => $call:expr) => {
-        match $self {
-            Socket::Tcp($socket) => $call,
-            Socket::Unix($socket) => $call,
-        }
-    };
-}
-
 impl AsyncRead for Sniffed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -62,13 +48,13 @@ impl AsyncRead for Sniffed {
             buf.put_slice(&this.head.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        each_socket!(&mut this.socket, socket => Pin::new(socket).poll_read(cx, buf))
+        Pin::new(&mut this.socket).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Sniffed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each_socket!(&mut self.get_mut().socket, socket => Pin::new(socket).poll_write(cx, buf))
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -76,7 +62,7 @@ impl AsyncWrite for Sniffed {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each_socket!(&mut self.get_mut().socket, socket => Pin::new(socket).poll_write_vectored(cx, bufs))
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -88,7 +74,7 @@ impl AsyncWrite for Sniffed {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each_socket!(&mut self.get_mut().socket, socket => Pin::new(socket).poll_shutdown(cx))
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
 
@@ -113,6 +99,9 @@ pub struct Core {
     /// Set while too many events wait for Python: reads answer "not now".
     pub paused: bool,
     pub last_read: Instant,
+    /// All that was ever read and written.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
     pub scanner: Option<Scanner>,
     /// What we send on an HTTP/2 connection.
     pub sent: Option<Scanner>,
@@ -134,6 +123,8 @@ impl Core {
             ended: false,
             paused: false,
             last_read: Instant::now(),
+            read_bytes: 0,
+            written_bytes: 0,
             sent: scanner.as_ref().map(|_| Scanner::outgoing()),
             scanner,
             between_requests: true,
@@ -196,6 +187,7 @@ impl Core {
             self.unread.extend_from_slice(later);
             self.ended = bytes.is_empty();
             self.turn_bytes += bytes.len();
+            self.read_bytes += bytes.len() as u64;
             self.last_read = Instant::now();
             if self.between_requests && self.request_began.is_none() && !self.ended {
                 self.request_began = Some(self.last_read);
@@ -229,7 +221,10 @@ impl Core {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(written)) => self.unwritten.advance(written),
+                Poll::Ready(Ok(written)) => {
+                    self.unwritten.advance(written);
+                    self.written_bytes += written as u64;
+                }
             }
         }
         if let Transport::Tls(stream) = stream {

@@ -51,6 +51,15 @@ fn latin1(value: &HeaderValue) -> String {
     value.as_bytes().iter().copied().map(char::from).collect()
 }
 
+/// Headers as a list to keep.
+pub fn listed(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn texts(headers: &[(HeaderName, HeaderValue)]) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), latin1(value))).collect()
+}
+
 /// A description with the Python object made from it the first time it is needed.
 pub struct Slot {
     pub description: Arc<Description>,
@@ -114,7 +123,7 @@ impl Meta {
 
     #[getter]
     fn headers(&self) -> Vec<(String, String)> {
-        self.description.headers.iter().map(|(name, value)| (name.as_str().to_owned(), latin1(value))).collect()
+        texts(&self.description.headers)
     }
 }
 
@@ -152,11 +161,47 @@ impl HttpRequest {
 
     #[getter]
     fn headers(&self) -> Vec<(String, String)> {
-        self.request.headers.iter().map(|(name, value)| (name.as_str().to_owned(), latin1(value))).collect()
+        texts(&self.request.headers)
     }
 
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.request.body)
+    }
+}
+
+/// The answer to a request of ours: whole, or the head of a long one.
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+}
+
+#[pyclass(frozen, module = "pyetcd._native")]
+pub struct HttpResponse {
+    response: Response,
+}
+
+impl From<Response> for HttpResponse {
+    fn from(response: Response) -> Self {
+        Self { response }
+    }
+}
+
+#[pymethods]
+impl HttpResponse {
+    #[getter]
+    fn status(&self) -> u16 {
+        self.response.status
+    }
+
+    #[getter]
+    fn headers(&self) -> Vec<(String, String)> {
+        texts(&self.response.headers)
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.response.body)
     }
 }

@@ -5,12 +5,16 @@ mod accept;
 mod body;
 mod calls;
 mod counts;
+mod dials;
 mod frames;
 mod grpc;
 mod http1;
 mod http2;
+mod inflow;
 mod io;
+mod known;
 mod limits;
+mod links;
 mod meta;
 mod outflow;
 mod queues;
@@ -21,64 +25,32 @@ mod turn;
 
 pub use grpc::{percent_decode, Messages, Status};
 pub use limits::Limits;
-pub use meta::{HttpRequest, Meta};
-pub use queues::{CANCEL, HALF_CLOSE, HTTP, MESSAGE, OPEN, UNARY, WRITABLE};
+pub use meta::{HttpRequest, HttpResponse, Meta};
+pub use queues::{CANCEL, FAILED, HALF_CLOSE, HTTP, MESSAGE, OPEN, RESPONSE, UNARY, WRITABLE};
 pub use tls::Tls;
 
 use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
+use crate::dial::ClientTls;
 use crate::wake::Wake;
 use accept::Door;
 use body::{Body, MESSAGE_HEADER_BYTES, SEND_MESSAGE_BYTES_MAX};
-use calls::{slot_index, Methods};
+use calls::Methods;
 use counts::Counts;
+use dials::{is_dialled, Dial};
+use known::{Known, KnownCalls, Slow, SlowClock};
+use links::Route;
 use queues::{Backlog, Command, Event, Payload, Queues};
 use requests::{header_map, Serves};
-
-/// What the loop's side knows of the call that last had a slot.
-#[derive(Default)]
-struct Known {
-    /// 0 once the call is over.
-    id: u64,
-    backlog: Option<Arc<Backlog>>,
-    plain: bool,
-    /// Of a unary call: when it came, and the event that told Python of it.
-    arrived: Option<Instant>,
-    event: Option<Py<PyAny>>,
-}
-
-/// The calls Python has heard of and not yet finished.
-#[derive(Default)]
-struct KnownCalls {
-    slots: Vec<Known>,
-}
-
-impl KnownCalls {
-    fn enter(&mut self, known: Known) {
-        let slot = slot_index(known.id);
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, Known::default);
-        }
-        self.slots[slot] = known;
-    }
-
-    fn find(&self, id: u64) -> Option<&Known> {
-        self.slots.get(slot_index(id)).filter(|known| known.id == id)
-    }
-
-    /// The call is over. None when it was over before.
-    fn leave(&mut self, id: u64) -> Option<Known> {
-        self.slots.get_mut(slot_index(id)).filter(|known| known.id == id).map(std::mem::take)
-    }
-}
 
 #[pyclass(frozen, module = "pyetcd._native")]
 pub struct Server {
@@ -127,7 +99,17 @@ impl Drop for Server {
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (wake, methods, limits, *, slow_seconds = 0.0, duration_bounds = vec![], caller_header = String::new()))]
+    #[pyo3(signature = (
+        wake,
+        methods,
+        limits,
+        *,
+        slow_seconds = 0.0,
+        duration_bounds = vec![],
+        caller_header = String::new(),
+        streamed_paths = vec![],
+    ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         wake: &Wake,
         methods: Vec<(String, bool)>,
@@ -135,11 +117,13 @@ impl Server {
         slow_seconds: f64,
         duration_bounds: Vec<f64>,
         caller_header: String,
+        streamed_paths: Vec<String>,
     ) -> PyResult<Self> {
         let queues = Arc::new(Queues::new(wake.bell.clone(), limits.max_pending_events));
         let counts = Arc::new(Counts::new(methods.len(), counts::bounds(duration_bounds)?, caller_header));
         let slow = limits::optional("slow_seconds", slow_seconds)?;
-        let thread = thread::spawn(queues.clone(), limits.clone(), Methods::new(methods), counts.clone())?;
+        let methods = Methods::new(methods);
+        let thread = thread::spawn(queues.clone(), limits.clone(), methods, counts.clone(), streamed_paths)?;
         let (known, thread) = (Mutex::default(), Mutex::new(Some(thread)));
         Ok(Self { queues, known, limits: limits.clone(), counts, slow, thread })
     }
@@ -199,15 +183,12 @@ impl Server {
         for event in events {
             let (kind, id, arrived, backlog) = (event.kind, event.call, event.arrived, event.backlog.clone());
             // What Python has finished in the meantime is no news to it.
-            let is_news = match kind {
-                UNARY | OPEN | HTTP => true,
-                CANCEL => known.leave(id).is_some(),
-                _ => known.find(id).is_some(),
-            };
+            let begins = matches!(kind, UNARY | OPEN | HTTP);
+            let is_news = begins || if event.ends { known.leave(id).is_some() } else { known.find(id).is_some() };
             if is_news {
                 tuples.push(event_tuple(py, event)?);
             }
-            if matches!(kind, UNARY | OPEN | HTTP) {
+            if begins {
                 let kept = tuples.last().filter(|_| kind == UNARY && self.slow.is_some());
                 let event = kept.map(|tuple| tuple.clone().into_any().unbind());
                 known.enter(Known { id, backlog, plain: kind == HTTP, arrived, event });
@@ -236,14 +217,16 @@ impl Server {
     }
 
     /// Finish calls or streams with `(call, gRPC code, message)`; code 0 ends a stream well. Returns which were slow unary
-    /// calls.
+    /// calls. A dialled call whose request has ended well lives on: its answer is to come.
     fn finish_many(&self, ends: &Bound<'_, PyAny>) -> PyResult<Vec<Slow>> {
         let mut commands = Vec::new();
         let mut clock = SlowClock::new(self.slow);
         let mut known = self.known();
         each(ends, |end| {
             let (call, code, message): (u64, u32, String) = end.extract()?;
-            if let Some(known) = known.leave(call) {
+            if is_dialled(call) && code == 0 {
+                commands.push(Command::Finish { call, code, message });
+            } else if let Some(known) = known.leave(call) {
                 clock.look(known);
                 commands.push(Command::Finish { call, code, message });
             }
@@ -327,6 +310,78 @@ impl Server {
         Ok(())
     }
 
+    /// Of a request whose body comes in parts: so many bytes of it have been dealt with.
+    fn consumed(&self, call: u64, count: usize) {
+        if self.known().find(call).is_some() {
+            self.queues.command(Command::Consumed { call, bytes: count });
+        }
+    }
+
+    /// Begin an HTTP/1.1 request; returns its call.
+    #[pyo3(signature = (
+        target,
+        method,
+        path,
+        headers,
+        body = None,
+        *,
+        tls = None,
+        stream = false,
+        upload = false,
+        connect_timeout = 0.0,
+        idle_timeout = 0.0,
+        timeout = 0.0,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn dial(
+        &self,
+        target: String,
+        method: &str,
+        path: &str,
+        headers: Vec<(String, String)>,
+        body: Option<&Bound<'_, PyAny>>,
+        tls: Option<&Bound<'_, ClientTls>>,
+        stream: bool,
+        upload: bool,
+        connect_timeout: f64,
+        idle_timeout: f64,
+        timeout: f64,
+    ) -> PyResult<u64> {
+        let tls = tls.map(|tls| tls.get().tls.clone());
+        let body = body.map_or_else(|| Ok(Body::Joined(Bytes::new())), Body::raw)?;
+        let backlog = upload.then(Arc::<Backlog>::default);
+        if let Some(backlog) = &backlog {
+            self.grow(backlog, body.len());
+        }
+        let mut dial = Dial {
+            call: 0,
+            route: Route { target, tls },
+            method: Method::from_bytes(method.as_bytes()).map_err(|_| bad("method", method))?,
+            path: path.parse::<Uri>().map_err(|_| bad("path", path))?,
+            headers: header_map(headers).map_err(PyValueError::new_err)?,
+            body,
+            streams: stream,
+            upload: backlog.clone(),
+            connect_timeout: limits::optional("connect_timeout", connect_timeout)?,
+            idle_timeout: limits::optional("idle_timeout", idle_timeout)?,
+            timeout: limits::optional("timeout", timeout)?,
+        };
+        let mut known = self.known();
+        let id = known.next_dial();
+        dial.call = id;
+        known.enter(Known { id, backlog, plain: true, arrived: None, event: None });
+        drop(known);
+        self.queues.command(Command::Dial(Box::new(dial)));
+        Ok(id)
+    }
+
+    /// Give a call up: its connection is closed, and nothing more is said of it.
+    fn hang_up(&self, call: u64) {
+        if self.known().leave(call).is_some() {
+            self.queues.command(Command::HangUp { call });
+        }
+    }
+
     fn connections(&self) -> usize {
         self.queues.connections.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -351,32 +406,6 @@ impl Server {
             return -1;
         }
         i64::try_from(backlog.add(bytes, self.limits.stream_backlog_bytes)).unwrap_or(i64::MAX)
-    }
-}
-
-/// A slow unary call: its event, its place among those that end with it, and the seconds since it came.
-type Slow = (Py<PyAny>, usize, f64);
-
-/// Finds the slow ones among calls that end together.
-struct SlowClock {
-    limit: Option<Duration>,
-    now: Instant,
-    at: usize,
-    slow: Vec<Slow>,
-}
-
-impl SlowClock {
-    fn new(limit: Option<Duration>) -> Self {
-        Self { limit, now: Instant::now(), at: 0, slow: Vec::new() }
-    }
-
-    fn look(&mut self, call: Known) {
-        if let (Some(limit), Some(arrived), Some(event)) = (self.limit, call.arrived, call.event) {
-            let took = self.now.saturating_duration_since(arrived);
-            if took > limit {
-                self.slow.push((event, self.at, took.as_secs_f64()));
-            }
-        }
     }
 }
 
@@ -409,12 +438,17 @@ fn event_tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTupl
         Payload::None => py.None().into_bound(py),
         Payload::Bytes(bytes) => PyBytes::new(py, &bytes).into_any(),
         Payload::Http(request) => Bound::new(py, HttpRequest::from(*request))?.into_any(),
+        Payload::Response(response) => Bound::new(py, HttpResponse::from(*response))?.into_any(),
     };
     let meta = match event.meta {
         None => py.None().into_bound(py),
         Some(slot) => slot.object(py, event.timeout_seconds)?.into_any(),
     };
     (event.kind, event.call, event.method, payload, meta).into_pyobject(py)
+}
+
+fn bad(what: &str, value: &str) -> PyErr {
+    PyValueError::new_err(format!("bad {what} {value:?}"))
 }
 
 /// Bind the first address of the host that works. An empty host is every address, IPv6 and IPv4.

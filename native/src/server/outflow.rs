@@ -126,6 +126,15 @@ pub fn end(flow: &SharedOutflow, wire: &Rc<Wire>, end: End) {
     run(flow, wire);
 }
 
+/// End a flow at once, whatever is still queued.
+pub fn reset(flow: &SharedOutflow) {
+    let mut state = flow.borrow_mut();
+    state.gone = true;
+    state.queue.clear();
+    state.chunk = Bytes::new();
+    state.send.send_reset(Reason::CANCEL);
+}
+
 fn run(flow: &SharedOutflow, wire: &Rc<Wire>) {
     let mut state = flow.borrow_mut();
     if state.blocked || state.gone {

@@ -3,8 +3,8 @@
 //! Rules that hold here:
 //! * Python is woken once per poll batch: events raise a flag, and the bell is rung when the wire's thread is about to
 //!   sleep (or after `RING_AFTER` events, should it never get to sleep). A wake-up per request costs a third more.
-//! * The number and the bytes of events nobody has drained are bounded: past the bound, connections stop reading. A cancel
-//!   always fits; there is at most one for each call.
+//! * The number and the bytes of events nobody has drained are bounded: past the bound, connections stop reading. The end
+//!   of a call always fits; there is at most one for each.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::accept::Door;
 use super::body::Body;
-use super::meta::{Request, Slot};
+use super::dials::Dial;
+use super::meta::{Request, Response, Slot};
 use crate::wake::Bell;
 
 pub const UNARY: u8 = 0;
@@ -27,6 +28,8 @@ pub const HALF_CLOSE: u8 = 3;
 pub const CANCEL: u8 = 4;
 pub const WRITABLE: u8 = 5;
 pub const HTTP: u8 = 6;
+pub const RESPONSE: u8 = 7;
+pub const FAILED: u8 = 8;
 
 const RING_AFTER: usize = 128;
 /// Payload bytes of undrained events beyond which reading stops.
@@ -36,6 +39,7 @@ pub enum Payload {
     None,
     Bytes(Bytes),
     Http(Box<Request>),
+    Response(Box<Response>),
 }
 
 impl Payload {
@@ -44,6 +48,7 @@ impl Payload {
             Self::None => 0,
             Self::Bytes(bytes) => bytes.len(),
             Self::Http(request) => request.body.len(),
+            Self::Response(response) => response.body.len(),
         }
     }
 }
@@ -59,6 +64,16 @@ pub struct Event {
     pub arrived: Option<Instant>,
     /// With OPEN and HTTP: what the loop's side must know to answer `send_many` at once.
     pub backlog: Option<Arc<Backlog>>,
+    /// The call is over with it.
+    pub ends: bool,
+}
+
+impl Event {
+    /// News of a call Python knows.
+    pub fn more(kind: u8, call: u64, payload: Payload) -> Self {
+        let (meta, timeout_seconds, arrived, backlog) = (None, None, None, None);
+        Self { kind, call, method: 0, payload, meta, timeout_seconds, arrived, backlog, ends: false }
+    }
 }
 
 /// Unsent bytes of one stream, seen from both threads.
@@ -101,6 +116,9 @@ pub enum Command {
     Send { call: u64, body: Body },
     Fanout { calls: Vec<u64>, body: Body },
     HttpReply { call: u64, status: StatusCode, headers: HeaderMap, body: Body, end: bool },
+    Consumed { call: u64, bytes: usize },
+    Dial(Box<Dial>),
+    HangUp { call: u64 },
     Open(Door),
     StopAccepting,
     Shutdown { grace: std::time::Duration },

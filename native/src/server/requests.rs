@@ -44,6 +44,10 @@ pub fn begin(
     let (head, body) = request.into_parts();
     if serves.grpc && grpc::is_grpc(&head.headers) {
         begin_grpc(wire, connection, &head, body, respond, cx);
+    } else if serves.http && wire.streams(&head) {
+        let (stream, sink) = (respond.stream_id().into(), Sink::H2(respond));
+        let call = http1::announce(wire, connection, stream, head, Bytes::new(), sink);
+        wire.receive(call, body);
     } else if serves.http {
         let plain = Plain {
             wire: wire.clone(),
@@ -185,6 +189,7 @@ impl Opening {
             timeout_seconds: self.timeout.map(|timeout| timeout.as_secs_f64()),
             arrived: (kind == UNARY).then_some(began),
             backlog,
+            ends: false,
         });
         call
     }

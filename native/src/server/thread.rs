@@ -25,6 +25,7 @@ pub fn spawn(
     limits: Limits,
     methods: Methods,
     counts: Arc<Counts>,
+    streamed_paths: Vec<String>,
 ) -> std::io::Result<JoinHandle<()>> {
     let parked = queues.clone();
     let mut builder = Builder::new_current_thread();
@@ -34,10 +35,10 @@ pub fn spawn(
     });
     std::thread::Builder::new().name("pyetcd-wire".into()).spawn(move || {
         let runtime = builder.build_local(LocalOptions::default()).expect("the kernel grants an epoll descriptor");
-        let wire = Wire::new(queues, limits, methods, counts);
+        let wire = Wire::new(queues, limits, methods, counts, streamed_paths);
         runtime.block_on(run(&wire));
-        // Dropping the runtime drops every connection, and with it every call.
-        drop(runtime);
+        // This drops every connection, and with it every call. A name that is still being looked up is not waited for.
+        runtime.shutdown_background();
         wire.queues.ring_if_news();
     })
 }
