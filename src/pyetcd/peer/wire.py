@@ -60,7 +60,7 @@ class PeerWire:
     """Make it, `start` it, `close` it. Every method is called from the loop.
 
     `http_body_bytes` bounds requests and responses that are handed over whole. `tls`: how https URLs are
-    dialled.
+    dialled; None: with the system's authorities and no certificate of our own.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class PeerWire:
     ) -> int:
         """Make a request; its events go to `owner`. `stream`: the answer comes in pieces. `upload`: the body
         is sent with `server.send_many` and ended with `server.finish_many`. Timeouts of 0: none."""
-        if url.is_secure and self._tls is None:
-            return self._fail_soon(owner, "tls: either ServerName or InsecureSkipVerify must be specified")
         try:
+            if url.is_secure and self._tls is None:
+                self._tls = ClientTls()  # as Go does without a flag: the system's authorities
             call = self.server.dial(
                 target_of(url),
                 method,
