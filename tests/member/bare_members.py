@@ -4,11 +4,32 @@ over in memory.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
-from pyetcd.member.opening import Opened
+from whole_member import SEGMENT_BYTES, InPlace, NowAppender, UnsyncedFiles
+
+from pyetcd.cluster.bootstrap import Beginning
+from pyetcd.member.config import ServerConfig
+from pyetcd.member.opening import Opened, open_member
 from pyetcd.proto.raft_pb2 import ConfChange
 from pyetcd.raft.codec import conf_change_of
+
+
+def bare(config: ServerConfig, cluster: Beginning | None = None) -> BareMember:
+    """Open a member, or make it."""
+    files = UnsyncedFiles()
+    appender = NowAppender(files)
+    opened = open_member(
+        config,
+        files,
+        InPlace(),
+        appender,  # type: ignore[arg-type]
+        random.Random(1),
+        cluster=cluster,
+        segment_bytes=SEGMENT_BYTES,
+    )
+    return BareMember(opened)
 
 
 class BareMember:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bare_members import BareMember, elect, settle
-from whole_member import UnsyncedFiles, configured, opened
+from bare_members import BareMember, bare, elect, settle
+from whole_member import configured
 
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
@@ -32,7 +32,7 @@ def config(directory: Path, name: str, **settings: object) -> ServerConfig:
 
 
 def member(directory: Path, name: str, **settings: object) -> BareMember:
-    return BareMember(opened(config(directory, name, **settings), UnsyncedFiles()))
+    return bare(config(directory, name, **settings))
 
 
 def trio(directory: Path) -> list[BareMember]:
@@ -93,7 +93,7 @@ def test_members_go_on_where_they_stopped(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_among_them_is_refused_and_nothing_is_begun(tmp_path: Path) -> None:
     with pytest.raises(BadCluster, match="couldn't find local name"):
-        opened(config(tmp_path, "a", initial_cluster="d=http://127.0.0.1:2380"), UnsyncedFiles())
+        bare(config(tmp_path, "a", initial_cluster="d=http://127.0.0.1:2380"))
     assert not (tmp_path / "a" / "member" / "wal").exists()
 
 

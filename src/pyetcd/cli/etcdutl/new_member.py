@@ -4,12 +4,22 @@ whether they agree. The refusals are etcd's, as a server's own bootstrap has the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyetcd.cluster.bootstrap import BadCluster, NewCluster, new_cluster
 from pyetcd.cluster.members import Member
-from pyetcd.cluster.urls import Url, UrlError, cluster_text, join_urls, parse_cluster, parse_urls
+from pyetcd.cluster.same_urls import (
+    address_text,
+    advertising_problem,
+    duplicate,
+    lengths_differ,
+    resolved_difference,
+    same,
+    to_resolve,
+    unresolved,
+)
+from pyetcd.cluster.urls import Url, UrlError, cluster_text, parse_cluster, parse_urls
 
 
 class BadStart(ValueError):
@@ -33,9 +43,10 @@ def new_member(name: str, peer_urls: str, initial_cluster: str, token: str) -> N
         raise BadStart(str(error)) from None
     if name not in initial:
         raise BadStart(f"couldn't find local name {_quoted(name)} in the initial cluster configuration")
-    _check_advertised(name, own, initial[name])
-    urls = [url.text for found in initial.values() for url in found]
-    if len(set(urls)) < len(urls):
+    why = _differ(own, initial[name])
+    if why is not None:
+        raise BadStart(advertising_problem(name, own, initial[name], why))
+    if duplicate(initial):
         raise BadStart(f"initial cluster {cluster_text(initial)} has duplicate url")
     try:
         cluster = new_cluster({each: [url.text for url in found] for each, found in initial.items()}, token)
@@ -44,61 +55,29 @@ def new_member(name: str, peer_urls: str, initial_cluster: str, token: str) -> N
         raise BadStart(str(error)) from None
 
 
-def _check_advertised(name: str, own: Sequence[Url], initial: Sequence[Url]) -> None:
-    """What a member advertises is what the cluster knows it by, if need be after names are resolved."""
-    if [url.text for url in own] == [url.text for url in initial]:
-        return
-    why = _differ_resolved(own, initial)
-    if why is None:
-        return
-    advertised = join_urls(own)
-    missing = [url.text for url in initial if url not in own]
-    if missing:
-        shown = ",".join(f"{name}={url}" for url in missing)
-        flags = f"--initial-cluster has {shown} but missing from --initial-advertise-peer-urls={advertised}"
-        raise BadStart(f"{flags} ({why})")
-    known: Mapping[str, Sequence[Url]] = {name: own}
-    extra = ",".join(url.text for url in own if url not in initial)
-    raise BadStart(
-        f"--initial-advertise-peer-urls has {extra} but missing from --initial-cluster={cluster_text(known)}"
-    )
-
-
-def _differ_resolved(own: Sequence[Url], initial: Sequence[Url]) -> str | None:
-    """How the URLs differ once host names are addresses; None when they do not."""
-    if len(own) != len(initial):
-        return f"len({_quoted_all(own)}) != len({_quoted_all(initial)})"
-    both: list[list[str]] = []
-    for urls in (own, initial):
-        resolved: list[str] = []
-        for url in urls:
-            try:
-                resolved.append(_resolved(url))
-            except OSError as error:
-                return f"failed to resolve {_quoted(url.text)} ({error.strerror or error})"
-        both.append(sorted(resolved))
-    for mine, theirs in zip(*both, strict=True):
-        if mine != theirs:
-            return f"resolved urls: {_quoted(mine)} != {_quoted(theirs)}"
-    return None
+def _differ(own: Sequence[Url], initial: Sequence[Url]) -> str | None:
+    """How what a member advertises differs from what the cluster knows it by, names resolved where needed."""
+    if same(own, initial):
+        return None
+    why = lengths_differ(own, initial)
+    if why is not None:
+        return why
+    addresses: dict[str, str] = {}
+    for url in to_resolve((*own, *initial)):
+        try:
+            addresses[url.host] = _resolved(url)
+        except OSError as error:
+            return unresolved(url, error.strerror or error)
+    return resolved_difference(own, initial, addresses)
 
 
 def _resolved(url: Url) -> str:
-    """The URL with an address in place of a name; `localhost` and paths of sockets stay."""
-    if url.is_unix or url.hostname == "localhost":
-        return url.text
-    import socket
+    from pyetcd.cluster import dns
 
-    address = socket.getaddrinfo(url.hostname, int(url.port), type=socket.SOCK_STREAM)[0][4][0]
-    host = f"[{address}]" if ":" in str(address) else address
-    return f"{url.scheme}://{host}:{url.port}"
+    return address_text(dns.address(url.hostname, int(url.port or 0)), url.port)
 
 
 def _quoted(text: str) -> str:
     from pyetcd.cli.gotext import quote
 
     return quote(text)
-
-
-def _quoted_all(urls: Sequence[Url]) -> str:
-    return "[" + " ".join(_quoted(url.text) for url in urls) + "]"
