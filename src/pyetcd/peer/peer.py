@@ -48,7 +48,7 @@ class Peer:
 
     def update(self, urls: Sequence[Url]) -> None:
         self.link.picker.update(urls)
-        self._ending.append(self._prober.stop())
+        self._ending = [task for task in (*self._ending, self._prober.stop()) if not task.done()]
         self._prober = Prober(self.link, tuple(urls))
 
     def send(self, message: Message) -> None:
@@ -81,6 +81,8 @@ class Peer:
             link.raft.process(message)
         except (Refused, InvalidMessage, ProposalDropped) as error:
             _log.warn("failed to process Raft message", {"error": error})
+        except Exception as error:  # a bug, of which those who sent the message know nothing
+            _log.error("failed to process Raft message", exc=error)
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Nothing more is sent or heard; the tasks are to be awaited."""

@@ -184,4 +184,4 @@ class Served:
             return
         urls = header(headers, "x-peerurls")
         if urls:
-            self._raft.stranger(sender, urls.split(","))
+            self._raft.stranger(sender, [url.strip() for url in urls.split(",")])

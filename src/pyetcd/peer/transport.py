@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pyetcd import logs
 from pyetcd.cluster.urls import Url
+from pyetcd.peer import replies
 from pyetcd.peer.context import Link
 from pyetcd.peer.counters import Counters
 from pyetcd.peer.headers import Identity, hex_id
@@ -98,6 +99,7 @@ class Transport:
         if peer is None:
             _log.warn("skipped removing already removed peer", fields)
             return
+        self._outbox.flush()  # what it has been told so far may be that it is removed
         self._forget_when_done(peer.stop())
         _log.info("removed remote peer", fields)
 
@@ -153,6 +155,9 @@ class Transport:
 
     def handle(self, call: int, request: HttpRequest, meta: Meta) -> bool:
         """Answer a request whose path is ours; False when it is not."""
+        if self._stopped:
+            replies.error(self._wire.server, call, 503, "etcdserver: server stopped")
+            return True
         return self._served.handle(call, request)
 
     def attach(self, id: int, call: int, kind: StreamKind) -> None:

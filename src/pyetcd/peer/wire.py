@@ -189,6 +189,8 @@ class PeerWire:
                     self._hand_over(kind, call, payload)
             except Exception as error:
                 _log.error("failed to handle peer traffic", {"error": repr(error)}, exc=error)
+                if kind == HTTP:  # it is not known whether it has been answered; a second answer is dropped
+                    self.server.http_reply(call, 500, (), b"")
         self.after_turn()
         if len(events) == EVENTS_PER_TURN:
             self._loop.call_soon(self._turn)
