@@ -4,6 +4,7 @@ over in memory.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from pyetcd.cluster.bootstrap import Beginning
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.opening import Opened, open_member
 from pyetcd.proto.raft_pb2 import ConfChange
+from pyetcd.raft import InvalidMessage
 from pyetcd.raft.codec import conf_change_of
 
 
@@ -66,7 +68,8 @@ class BareMember:
         by_id = {member.opened.member_id: member for member in members}
         for message in messages:
             if message.to in by_id:
-                by_id[message.to].opened.node.step(message)
+                with contextlib.suppress(InvalidMessage):  # from one who is no member any more
+                    by_id[message.to].opened.node.step(message)
         return True
 
     def stop(self, *, keep: bool = True) -> None:

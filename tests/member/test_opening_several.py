@@ -26,7 +26,7 @@ def config(directory: Path, name: str, **settings: object) -> ServerConfig:
     own = {
         "name": name,
         "initial_cluster": CLUSTER,
-        "initial_advertise_peer_urls": parse_urls([URLS[name]]),
+        "initial_advertise_peer_urls": parse_urls([URLS.get(name, "http://127.0.0.1:2390")]),
     }
     return configured(directory / name, **{**own, **settings})
 

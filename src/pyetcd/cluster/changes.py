@@ -43,6 +43,16 @@ def bootstrap(member: Member) -> bytes:
     return _encode(None, ADD, member.id, to_json(member))
 
 
+def forced_promotion(member_id: int) -> bytes:
+    """As `promote`, with no proposer."""
+    return _encode(None, ADD, member_id, to_promotion_json(member_id))
+
+
+def forced_removal(member_id: int) -> bytes:
+    """As `remove`, with no proposer."""
+    return _encode(None, REMOVE, member_id, None)
+
+
 def _encode(request_id: int | None, kind: ConfChangeType, member_id: int, context: bytes | None) -> bytes:
     change = ConfChange(type=kind, node_id=member_id)
     if request_id is not None:

@@ -33,6 +33,7 @@ from pyetcd.cluster.membership import MEMBERS, BadMembership, Membership
 from pyetcd.cluster.urls import parse_cluster
 from pyetcd.cluster.versions import UnknownStorage, Version, check_storage_version
 from pyetcd.member.config import ServerConfig
+from pyetcd.member.forcing import committed, entries_for_one, is_removed
 from pyetcd.member.position import Position
 from pyetcd.proto.errors import EtcdError
 from pyetcd.raft import (
@@ -46,7 +47,7 @@ from pyetcd.raft import (
     Snapshot,
     SnapshotMetadata,
 )
-from pyetcd.raft.codec import conf_change_of
+from pyetcd.raft.codec import conf_change_of, encode_conf_state
 from pyetcd.storage.backend import Backend
 from pyetcd.storage.files import Files
 from pyetcd.storage.schema import (
@@ -58,7 +59,7 @@ from pyetcd.storage.schema import (
     uint64,
 )
 from pyetcd.storage.snap import Snapshots
-from pyetcd.storage.wal import SEGMENT_BYTES, Replay, Wal, read_only
+from pyetcd.storage.wal import SEGMENT_BYTES, Marker, Replay, Wal, read_only
 
 MAX_MESSAGE_BYTES = 512 << 10
 MAX_INFLIGHT_MESSAGES = 512
@@ -83,6 +84,8 @@ class Opened:
     cluster: Membership
     position: Position
     snapshots: Snapshots
+    files: Files
+    place: DataDir
     executor: Executor
     peers: Sequence[Member]  # the others, as far as they are known before anything is applied
     remotes: Sequence[Member]  # a running cluster's members, to be dialled until the log brings them
@@ -254,6 +257,8 @@ class _Opening:
                 raise CannotOpen(f"{self.place.database}: {error}") from None
             self._check_owner(cluster, replay, position.index)
             self._check_learners(cluster)
+            if self.config.force_new_cluster:
+                self._check_forcible(cluster, replay, position.index)
             if replay.hard_state is None:
                 if position.index:
                     why = f"holds no hard state, yet {self.place.database} has applied entry {position.index}"
@@ -274,15 +279,37 @@ class _Opening:
         )
         if unborn:
             return self._begin(unborn[0], wal, backend)
+        if self.config.force_new_cluster:
+            self._force(wal, replay, cluster, position)
+            return self._opened(
+                wal, self._node(cluster.local_id, position.index), backend, cluster, position, (), ()
+            )
         commit = self._fill_storage(replay, cluster, position.index)
         node = self._node(cluster.local_id, min(max(position.index, replay.marker.index), commit))
-        fields = {
-            "cluster-id": f"{cluster.cluster_id:x}",
-            "local-member-id": f"{cluster.local_id:x}",
-            "commit-index": commit,
-        }
-        _log.info("restarting local member", fields)
+        _log.info("restarting local member", {**_ids(cluster), "commit-index": commit})
         return self._opened(wal, node, backend, cluster, position, cluster.list(), ())
+
+    def _force(self, wal: Wal, replay: Replay[Entry], cluster: Membership, position: Position) -> None:
+        """Let the log end with what leaves this member alone: see `forcing`."""
+        hard = replay.hard_state
+        assert hard is not None, "a log without one is begun again"
+        applied, marker, members = position.index, replay.marker, _conf_state(cluster)
+        commit = max(hard.commit, applied)
+        entries = [*committed(replay.entries, commit)]
+        begins_anew = None
+        if applied > replay.last_index:  # what lies between is known to the database alone
+            marker, entries = Marker(applied, position.term, encode_conf_state(members)), []
+            begins_anew = marker
+        unapplied = [entry for entry in entries if entry.index > applied]
+        forced = entries_for_one(cluster.list(), unapplied, cluster.local_id, hard.term, commit)
+        last = forced[-1].index if forced else commit
+        state = HardState(hard.term, hard.vote, last)
+        wal.save_now(state, forced, begins_anew)
+        self.storage.apply_snapshot(Snapshot(SnapshotMetadata(marker.index, marker.term, members)))
+        self.storage.set_hard_state(state)
+        self.storage.append([*entries, *forced])
+        fields = {"wal-commit-index": hard.commit, "commit-index": last}
+        _log.info("forcing restart member", {**_ids(cluster), **fields})
 
     def _check_owner(self, cluster: Membership, replay: Replay[Entry], applied: int) -> None:
         """That the database is the log's, not one of another member: with members, but not this one, neither
@@ -297,6 +324,13 @@ class _Opening:
                 f"{self.place.database} does not belong to the log {self.place.wal}: that is the log of "
                 f"member {id:x}, the database has the members {members}"
             )
+
+    @staticmethod
+    def _check_forcible(cluster: Membership, replay: Replay[Entry], applied: int) -> None:
+        id, commit = cluster.local_id, 0 if replay.hard_state is None else replay.hard_state.commit
+        unapplied = [entry for entry in replay.entries if applied < entry.index <= commit]
+        if id in cluster.removed or is_removed(unapplied, id):
+            raise CannotOpen(f"member {id:x} was removed from its cluster, which cannot go on with it alone")
 
     def _check_learners(self, cluster: Membership) -> None:
         try:
@@ -319,12 +353,10 @@ class _Opening:
 
     def _fill_storage(self, replay: Replay[Entry], cluster: Membership, applied: int) -> int:
         """The log as raft is to see it. Returns up to where it is committed."""
-        voters = tuple(member.id for member in cluster.voters())
-        learners = tuple(member.id for member in cluster.learners())
-        members = ConfState(voters=voters, learners=learners)
         marker, hard = replay.marker, replay.hard_state
         assert hard is not None, "a log without one is begun again"
-        self.storage.apply_snapshot(Snapshot(SnapshotMetadata(marker.index, marker.term, members)))
+        metadata = SnapshotMetadata(marker.index, marker.term, _conf_state(cluster))
+        self.storage.apply_snapshot(Snapshot(metadata))
         # That something is committed is not always synced at once; what is applied is committed.
         commit = max(hard.commit, min(applied, replay.last_index))
         self.storage.set_hard_state(HardState(hard.term, hard.vote, commit))
@@ -369,10 +401,22 @@ class _Opening:
             cluster,
             position,
             Snapshots(self.files, self.place.snap),
+            self.files,
+            self.place,
             self.executor,
             [member for member in members if member.id != local_id],
             [member for member in remotes if member.id != local_id],
         )
+
+
+def _ids(cluster: Membership) -> dict[str, object]:
+    return {"cluster-id": f"{cluster.cluster_id:x}", "local-member-id": f"{cluster.local_id:x}"}
+
+
+def _conf_state(cluster: Membership) -> ConfState:
+    voters = tuple(member.id for member in cluster.voters())
+    learners = tuple(member.id for member in cluster.learners())
+    return ConfState(voters=voters, learners=learners)
 
 
 def _check_contents(backend: Backend) -> None:

@@ -235,6 +235,33 @@ class Wal:
             return self._sequence
         return self._save(hard_state, entries, sync)
 
+    def save_now(
+        self, hard_state: HardStateLike, entries: Sequence[EntryLike], marker: Marker | None = None
+    ) -> None:
+        """The same before anything is queued, and durable when this returns: for what a start appends. The
+        entries follow the last one, or the marker that goes before them."""
+        assert self._sequence == 0, "the appender may be behind"
+        assert self._held is None, "and it would come too late"
+        segment, parts = self._segments[-1], list[bytes]()
+        if marker is not None:
+            assert marker.conf_state, "a start reads the configuration from the marker"
+            parts.append(self._encoder.record(SNAPSHOT, marker_bytes(marker)))
+            self._last_index = marker.index
+        if entries:
+            self._encoder.entries(entries, parts)
+            self._last_index = entries[-1].index
+        parts.append(self._encoder.record(STATE, state_bytes(hard_state)))
+        self._state = hard_state
+        data = b"".join(parts)
+        try:
+            self._files.pwrite(segment.fd, data, self._offset)
+            if self._fsync:
+                self._files.fdatasync(segment.fd)
+        except OSError as error:
+            raise named(error, segment.path) from None
+        self._offset += len(data)
+        self.bytes_written += len(data)
+
     def write_held(self) -> None:
         """Queue a hard state that was held back."""
         if self._held is not None:
