@@ -133,8 +133,12 @@ class Cluster:
 
     def follower(self) -> Member:
         """Some running member that does not lead."""
+        return self.follower_but()
+
+    def follower_but(self, *others: Member) -> Member:
+        """Some running member that does not lead and is not one of `others`."""
         leader = self.leader()
-        return next(member for member in self.answering if member is not leader)
+        return next(member for member in self.answering if member is not leader and member not in others)
 
     def move_leader(self, target: Member) -> None:
         leader = self.leader()

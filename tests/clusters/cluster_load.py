@@ -72,8 +72,12 @@ class Load:
 
     prefix = b"load/"
 
-    def __init__(self, cluster: Cluster, *, clients: int = CLIENTS, seed: int = 1) -> None:
+    def __init__(
+        self, cluster: Cluster, *, clients: int = CLIENTS, seed: int = 1, watching: bool = True
+    ) -> None:
+        """Without `watching` the watchers start when the clients have ended, and look back."""
         self._cluster = cluster
+        self._watching = watching
         self._stopping = threading.Event()
         self._first = cluster.leader().client.range(self.prefix).header.revision
         self._watchers: dict[str, Watcher] = {}
@@ -81,7 +85,8 @@ class Load:
         self.report: Report | None = None
 
     def __enter__(self) -> Load:
-        self.watch_new_members()
+        if self._watching:
+            self.watch_new_members()
         for worker in self._workers:
             worker.start()
         return self
@@ -200,13 +205,13 @@ def _states(kvs: object) -> tuple[KeyState, ...]:
 
 def _put(member: Member, operation: Operation) -> None:
     request = PutRequest(key=operation.key, value=operation.value)
-    answer = member.client.ask("KV/Put", request, PutResponse, CALL_SECONDS)
+    answer = member.client.ask("KV/Put", request, PutResponse, CALL_SECONDS, wait=False)
     operation.revision, operation.changed = answer.header.revision, True
 
 
 def _delete(member: Member, operation: Operation) -> None:
     request = DeleteRangeRequest(key=operation.key)
-    answer = member.client.ask("KV/DeleteRange", request, DeleteRangeResponse, CALL_SECONDS)
+    answer = member.client.ask("KV/DeleteRange", request, DeleteRangeResponse, CALL_SECONDS, wait=False)
     operation.revision, operation.changed = answer.header.revision, bool(answer.deleted)
 
 
@@ -216,7 +221,7 @@ def _swap(member: Member, operation: Operation) -> None:
     put = RequestOp(request_put=PutRequest(key=key, value=operation.value))
     read = RequestOp(request_range=RangeRequest(key=key))
     request = TxnRequest(compare=[guard], success=[put], failure=[read])
-    answer = member.client.ask("KV/Txn", request, TxnResponse, CALL_SECONDS)
+    answer = member.client.ask("KV/Txn", request, TxnResponse, CALL_SECONDS, wait=False)
     operation.revision, operation.changed = answer.header.revision, answer.succeeded
     if not answer.succeeded:
         operation.found = _states(answer.responses[0].response_range.kvs)
@@ -228,7 +233,7 @@ def _read(member: Member, operation: Operation) -> None:
         range_end=END.get(operation.key, b""),
         serializable=operation.kind is Kind.STALE_READ,
     )
-    answer = member.client.ask("KV/Range", request, RangeResponse, CALL_SECONDS)
+    answer = member.client.ask("KV/Range", request, RangeResponse, CALL_SECONDS, wait=False)
     operation.revision, operation.found = answer.header.revision, _states(answer.kvs)
 
 

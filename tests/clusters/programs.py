@@ -14,12 +14,13 @@ import pytest
 OURS, GO = "ours", "go"
 REPOSITORY = Path(__file__).parents[2]
 GO_MODULE = REPOSITORY / "bench" / "go"
+OUR_ETCD = Path(os.environ.get("CLUSTERS_ETCD", Path(sys.executable).parent / "etcd"))
 GO_ETCD = REPOSITORY / "build" / "clusters" / "etcd"
 
 
 def executable(kind: str) -> Path:
     """Of one kind of member. Skips the test when it is real etcd and that cannot be had."""
-    return Path(sys.executable).parent / "etcd" if kind == OURS else go_etcd()
+    return OUR_ETCD if kind == OURS else go_etcd()
 
 
 @cache

@@ -70,8 +70,10 @@ class Client:
         response: type[Answer],
         seconds: float = CALL_SECONDS,
         metadata: tuple[tuple[str, str], ...] = (),
+        wait: bool = True,
     ) -> Answer:
-        """`path` without its package, as "KV/Range". Raises grpc.RpcError."""
+        """`path` without its package, as "KV/Range". Waits for a connection, but with `wait` false. Raises
+        grpc.RpcError."""
         with self._lock:
             method = self._channel.unary_unary(
                 f"/etcdserverpb.{path}",
@@ -79,7 +81,7 @@ class Client:
                 response_deserializer=response.FromString,
             )
         try:
-            answer: Answer = method(request, timeout=seconds, metadata=metadata)
+            answer: Answer = method(request, timeout=seconds, metadata=metadata, wait_for_ready=wait)
         except ValueError:  # the channel was closed by `reconnect` just now
             raise Disconnected from None
         return answer

@@ -1,0 +1,149 @@
+"""Members that die, freeze or are cut off under load, one at a time: the cluster serves on, nobody is told
+anything wrong, and all members end with the same data."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from cluster import Cluster, until
+from cluster_load import Load
+from conftest import ROUNDS, Start
+from members import Member
+from proxies import State
+
+Fault = Callable[[Cluster, Member], None]
+
+
+def kill(cluster: Cluster, member: Member) -> None:
+    member.kill()
+
+
+def freeze(cluster: Cluster, member: Member) -> None:
+    member.freeze()
+
+
+def cut(cluster: Cluster, member: Member) -> None:
+    cluster.isolate(member, State.CUT)
+
+
+def stall(cluster: Cluster, member: Member) -> None:
+    cluster.isolate(member, State.STALLED)
+
+
+def lose(cluster: Cluster, member: Member) -> None:
+    cluster.isolate(member, State.LOSSY)
+
+
+def hush(cluster: Cluster, member: Member) -> None:
+    cluster.hush(member, State.LOSSY)
+
+
+def deafen(cluster: Cluster, member: Member) -> None:
+    cluster.deafen(member, State.LOSSY)
+
+
+def recover(cluster: Cluster, member: Member) -> None:
+    if not member.running:
+        cluster.restart(member)
+    elif not member.answering:
+        member.thaw()
+    if cluster.network is not None:
+        cluster.heal()
+
+
+@pytest.mark.parametrize("fault", [kill, freeze, cut, stall, lose, hush, deafen])
+def test_the_cluster_serves_on_when_something_happens_to_a_follower_and_to_the_leader(
+    fault: Fault, mixture: str, start: Start
+) -> None:
+    proxied = fault not in (kill, freeze)
+    cluster = start(mixture, 3, proxied=proxied)
+    with Load(cluster) as load:
+        load.wait_writes()
+        for _ in range(ROUNDS):
+            for choose in (cluster.follower, cluster.leader):
+                victim = choose()
+                fault(cluster, victim)
+                cluster.leader(cluster.others(victim))
+                load.wait_writes(20)
+                recover(cluster, victim)
+                cluster.leader()
+                load.wait_writes(20)
+    cluster.same_hashes()
+
+
+def test_a_follower_that_was_cut_off_does_not_disturb_the_leader_when_it_is_back(
+    mixture: str, start: Start
+) -> None:
+    """It asks first whether it would be elected (pre-vote), so no term begins."""
+    cluster = start(mixture, 3, proxied=True)
+    leader, follower = cluster.leader(), cluster.follower()
+    term = leader.client.status().raftTerm
+    cluster.isolate(follower, State.STALLED)
+    until(lambda: follower.client.status().leader == 0, "the follower knows that it has no leader")
+    time.sleep(1)  # as long as another attempt at an election takes
+    cluster.heal()
+    assert cluster.leader() is leader
+    assert leader.client.status().raftTerm == term
+
+
+def test_five_members_serve_on_without_two_and_again_after_a_loss_of_three(
+    mixture: str, start: Start
+) -> None:
+    cluster = start(mixture, 5)
+    with Load(cluster) as load:
+        for _ in range(ROUNDS):
+            load.wait_writes(20)
+            first = cluster.leader()
+            first.kill()
+            second = cluster.leader()
+            second.kill()
+            cluster.leader()
+            load.wait_writes(20)
+            third = cluster.leader()
+            third.kill()
+            cluster.begin_restart(first)
+            first.wait_ready()
+            cluster.leader()
+            load.wait_writes(20)
+            for member in (second, third):
+                cluster.begin_restart(member)
+            for member in (second, third):
+                member.wait_ready()
+    cluster.same_hashes()
+
+
+def test_all_members_killed_at_once_come_back_with_all_that_was_acknowledged(
+    mixture: str, start: Start
+) -> None:
+    cluster = start(mixture, 3)
+    with Load(cluster) as load:
+        for _ in range(ROUNDS):
+            load.wait_writes(100)
+            for member in cluster.members:
+                member.signal(signal.SIGKILL)
+            for member in cluster.members:
+                member.wait_end()
+            for member in cluster.members:
+                cluster.begin_restart(member)
+            for member in cluster.members:
+                member.wait_ready()
+            load.wait_writes(20)
+    cluster.same_hashes()
+
+
+def test_a_slow_network_costs_time_and_nothing_else(mixture: str, start: Start) -> None:
+    cluster = start(mixture, 3, proxied=True)
+    assert cluster.network is not None
+    term = cluster.leader().client.status().raftTerm
+    names = [member.name for member in cluster.members]
+    with Load(cluster) as load:
+        load.wait_writes(20)
+        cluster.network.set(names, names, State.OPEN, delay=0.05)
+        load.wait_writes(30)
+        cluster.heal()
+        load.wait_writes(20)
+    assert cluster.leader().client.status().raftTerm == term
+    cluster.same_hashes()
