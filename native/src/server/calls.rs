@@ -79,6 +79,8 @@ pub struct Connection {
     pub stopping: Cell<bool>,
     /// Python wants to hear no more of its client.
     pub hung_up: Cell<bool>,
+    /// The client was answered before it had sent the whole of a request.
+    pub unread: Cell<bool>,
     pub waker: RefCell<Option<Waker>>,
 }
 
@@ -90,6 +92,7 @@ impl Connection {
             open: RefCell::default(),
             stopping: Cell::new(false),
             hung_up: Cell::new(false),
+            unread: Cell::new(false),
             waker: RefCell::default(),
         })
     }
@@ -324,6 +327,9 @@ impl Wire {
         let call = calls.remove(slot_of(id));
         drop(calls);
         call.connection.open.borrow_mut().remove(&call.stream);
+        if call.ahead.as_ref().is_some_and(|ahead| !ahead.is_over()) {
+            call.connection.unread.set(true);
+        }
         if let Some(reader) = &call.reader {
             reader.abort();
         }

@@ -21,7 +21,7 @@ use tokio::time::{sleep_until, Sleep};
 
 use super::body::Body;
 use super::calls::{Connection, NewCall, Sink, Wire};
-use super::io::{Core, Io};
+use super::io::{linger, Core, Io};
 use super::meta::{listed, Description, Request, Slot};
 use super::queues::{Backlog, Event, Payload, HTTP};
 
@@ -241,6 +241,7 @@ async fn handle(
         Collected::TooLarge => {
             let (status, mut headers, body) = plain(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            connection.unread.set(true);
             Answer { status, headers, body: whole(body) }
         }
         Collected::Whole(body) => ask(&wire, &connection, head, body, None).await?,
@@ -314,4 +315,7 @@ pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Conne
         Poll::Pending
     })
     .await;
+    if connection.unread.get() && !connection.hung_up.get() {
+        linger(&core).await;
+    }
 }

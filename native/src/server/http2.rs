@@ -18,7 +18,7 @@ use tokio::time::{sleep_until, timeout, Instant, Sleep};
 
 use super::calls::{Connection, Wire};
 use super::frames::go_away;
-use super::io::{Core, Io};
+use super::io::{linger, Core, Io};
 use super::outflow::H2_BUFFER_BYTES;
 use super::requests::{self, Serves};
 
@@ -32,8 +32,6 @@ const UNSEEN_RESETS_MAX: usize = 1024;
 /// Pings too many before the connection is closed, and how often a client without calls may ping: grpc-go's numbers.
 const PING_STRIKES_MAX: u32 = 2;
 const IDLE_PING_INTERVAL: Duration = Duration::from_secs(2 * 3600);
-/// How long a client whom we have told goodbye may take to read it.
-const LINGER: Duration = Duration::from_secs(1);
 /// A graceful end begins with a PING; a client without calls that does not answer it within this time is closed.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -92,16 +90,6 @@ pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Conne
     poll_fn(|cx| driver.poll(cx)).await;
     drop(driver);
     linger(&core).await;
-}
-
-/// A socket closed with unread bytes in it resets the connection, and the client may lose our last words.
-async fn linger(core: &Rc<RefCell<Core>>) {
-    let said = poll_fn(|cx| {
-        let mut core = core.borrow_mut();
-        core.begin_turn();
-        core.poll_goodbye(cx)
-    });
-    let _ = timeout(LINGER, said).await;
 }
 
 impl Driver {

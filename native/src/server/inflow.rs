@@ -110,9 +110,15 @@ impl<S: Source> Inflow<S> {
 pub struct Ahead {
     bytes: Cell<usize>,
     waker: RefCell<Option<Waker>>,
+    /// The body has ended, well or not.
+    over: Cell<bool>,
 }
 
 impl Ahead {
+    pub fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
     pub fn consumed(&self, bytes: usize) {
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
         if let Some(waker) = self.waker.borrow_mut().take() {
@@ -135,13 +141,16 @@ pub async fn receive<S: Source>(wire: Rc<Wire>, call: u64, body: S, ahead: Rc<Ah
     loop {
         poll_fn(|cx| ahead.poll_room(cx)).await;
         wire.room().await;
-        match inflow.next().await {
+        let end = match inflow.next().await {
             Ok(Some(data)) => {
                 ahead.bytes.set(ahead.bytes.get() + data.len());
                 wire.tell(MESSAGE, call, Payload::Bytes(data));
+                continue;
             }
-            Ok(None) => return wire.half_close(call),
-            Err(_) => return wire.cancel(call),
-        }
+            Ok(None) => Wire::half_close,
+            Err(_) => Wire::cancel,
+        };
+        ahead.over.set(true);
+        return end(&wire, call);
     }
 }

@@ -7,14 +7,16 @@
 //! The task that drives a connection must call `flush` after every poll of it.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{timeout, Instant};
 use tokio_rustls::TlsStream;
 
 use super::frames::Scanner;
@@ -28,6 +30,8 @@ const READ_BYTES_PER_TURN: usize = 256 << 10;
 const WRITE_BYTES_MAX: usize = 256 << 10;
 /// A write buffer larger than this is not kept while idle.
 const WRITE_BYTES_KEPT: usize = 32 << 10;
+/// How long a client whom we have told goodbye may take to read it.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A socket some of whose bytes were already looked at.
 pub struct Sniffed {
@@ -110,6 +114,8 @@ pub struct Core {
     pub request_began: Option<Instant>,
     /// The HTTP library wanted to write this turn and was refused: it may hold half a frame.
     pub refused: bool,
+    /// We dialled: what the server says before it closes counts for more than our failure to write.
+    pub hears_out: bool,
 }
 
 impl Core {
@@ -130,6 +136,7 @@ impl Core {
             between_requests: true,
             request_began: None,
             refused: false,
+            hears_out: false,
         }))
     }
 
@@ -219,6 +226,8 @@ impl Core {
         while !self.unwritten.is_empty() {
             match each_transport!(stream, stream => Pin::new(stream).poll_write(cx, &self.unwritten)) {
                 Poll::Pending => return Ok(()),
+                // The read that follows finds what was said, or how the connection ended.
+                Poll::Ready(Err(_)) if self.hears_out => self.unwritten.clear(),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => {
@@ -228,8 +237,9 @@ impl Core {
             }
         }
         if let Transport::Tls(stream) = stream {
-            if let Poll::Ready(Err(error)) = Pin::new(stream).poll_flush(cx) {
-                return Err(error);
+            match Pin::new(stream).poll_flush(cx) {
+                Poll::Ready(Err(error)) if !self.hears_out => return Err(error),
+                _ => {}
             }
         }
         if self.unwritten.capacity() > WRITE_BYTES_KEPT {
@@ -277,6 +287,16 @@ impl Core {
             Poll::Pending
         }
     }
+}
+
+/// A socket closed with unread bytes in it resets the connection, and the client may lose our last words.
+pub async fn linger(core: &Rc<RefCell<Core>>) {
+    let said = poll_fn(|cx| {
+        let mut core = core.borrow_mut();
+        core.begin_turn();
+        core.poll_goodbye(cx)
+    });
+    let _ = timeout(LINGER, said).await;
 }
 
 /// The HTTP library's end of a connection.

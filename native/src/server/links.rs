@@ -82,6 +82,7 @@ impl Link {
             Some(tls) => Transport::Tls(Box::new(tls.shake_hands(target, plain).await?.into())),
         };
         let core = Core::new(transport, BytesMut::new(), None);
+        core.borrow_mut().hears_out = true;
         let header_bytes = wire.limits.header_bytes as usize;
         let mut http = Builder::new();
         // Else hyper's buffer, 400 KiB, would be the limit.
