@@ -156,7 +156,7 @@ def test_a_go_leader_sends_us_a_snapshot_when_its_log_no_longer_goes_back_so_far
 
 
 def test_a_go_member_takes_a_snapshot_from_us(trio: Trio) -> None:
-    """One so old that raft there has no use for it; it is received, processed and acknowledged all the same."""
+    """One so old that raft there has no use for it: it is received and acknowledged all the same."""
 
     class OldDatabase:
         size = 3_000_001
