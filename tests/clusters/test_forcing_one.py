@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
+from cluster import Cluster, until
 from conftest import Start
 from members import Member
 from programs import GO, OURS
@@ -36,11 +36,21 @@ def seen(client: Client) -> tuple[object, ...]:
     ]
     hashed = client.hash_kv(0)
     status = client.status()
-    return members, hashed.hash, hashed.header.revision, status.version, status.storageVersion, status.dbSize > 0
+    return (
+        members,
+        hashed.hash,
+        hashed.header.revision,
+        status.version,
+        status.storageVersion,
+        status.dbSize > 0,
+    )
+
+
+Force = Callable[[Member], tuple[Member, Member]]
 
 
 @pytest.fixture
-def force(tmp_path: Path) -> Iterator[object]:
+def force(tmp_path: Path) -> Iterator[Force]:
     """Starts copies of a stopped member, ours and real etcd, and returns both."""
     started: list[Member] = []
 
@@ -60,14 +70,14 @@ def force(tmp_path: Path) -> Iterator[object]:
 @pytest.mark.parametrize("snapshot_count", [10_000, 20])
 @pytest.mark.parametrize("which", ["leader", "follower"])
 def test_the_same_members_and_keys_are_left(
-    start: Start, force: object, which: str, snapshot_count: int
+    start: Start, force: Force, which: str, snapshot_count: int
 ) -> None:
     cluster = start("go", 3, snapshot_count=snapshot_count)
     fill(cluster)
     member = cluster.leader() if which == "leader" else cluster.follower()
     for each in cluster.members:
         each.kill()
-    ours, theirs = force(member)  # type: ignore[operator]
+    ours, theirs = force(member)
     assert seen(ours.client) == seen(theirs.client)
     assert len(ours.client.members().members) == 1
     for each in (ours, theirs):
@@ -87,27 +97,32 @@ def test_the_same_members_and_keys_are_left(
 
 
 def test_a_learner_becomes_a_cluster_of_its_own(start: Start, tmp_path: Path) -> None:
-    """Real etcd ends there: its raft removed all voters."""
+    """Real etcd ends there: its raft has no voters left."""
     cluster = start("go", 1)
     fill(cluster)
     learner = cluster.add(GO, learner=True)
     hashed = cluster.leader().client.hash_kv(0)
-    until_applied(learner, hashed.header.revision)
+    revision = hashed.header.revision
+    until(lambda: learner.client.status().header.revision >= revision, "the learner has it all")
     for each in cluster.members:
         each.kill()
-    copy = copied(learner, tmp_path, OURS)
+    ours, theirs = (copied(learner, tmp_path, kind) for kind in (OURS, GO))
     try:
-        copy.begin(f"{copy.name}={copy.peer_url}", "new")
-        copy.wait_ready()
-        (only,) = copy.client.members().members
+        theirs.begin(f"{theirs.name}={theirs.peer_url}", "new")
+        assert theirs.wait_end() != 0
+        assert theirs.output.has("removed all voters")
+        ours.begin(f"{ours.name}={ours.peer_url}", "new")
+        ours.wait_ready()
+        (only,) = ours.client.members().members
         assert not only.isLearner
-        assert copy.client.hash_kv(0).hash == hashed.hash
-        copy.client.put(b"alone", b"value")
+        assert ours.client.hash_kv(0).hash == hashed.hash
+        ours.client.put(b"alone", b"value")
+        ours.stop()
+        ours.kind = GO
+        del ours.flags["force-new-cluster"]
+        ours.begin(f"{ours.name}={ours.peer_url}", "new")
+        ours.wait_ready()
+        assert ours.client.get(b"alone") == b"value"
     finally:
-        copy.discard()
-
-
-def until_applied(member: Member, revision: int) -> None:
-    from cluster import until
-
-    until(lambda: member.client.hash_kv(0).header.revision >= revision, "the learner has it all")
+        ours.discard()
+        theirs.discard()
