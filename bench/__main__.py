@@ -3,6 +3,7 @@
 python -m bench                                     everything, about half an hour
 python -m bench --only put-64,get-64 --seconds 2    a few workloads
 python -m bench --keys 50000 --rounds 1             everything, small
+python -m bench --only clusters                     3 members beside 3 of real etcd, about five minutes
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import plot
+from bench.elections import elections
 from bench.large import expire, large
 from bench.load import LoadFailed
 from bench.machine import describe
@@ -24,7 +26,7 @@ from bench.report import FULL_KEYS, as_json, as_markdown
 from bench.results import Run
 from bench.rounds import Settings, progress, repeated
 from bench.servers import ServerFailed
-from bench.workloads import EXPIRE, NAMES, REPEATED
+from bench.workloads import ALONE, CLUSTERED, ELECT, EXPIRE, GROUPS, NAMES, REPEATED
 
 ETCD = "3.7.1"  # what bench/go/go.mod pins
 
@@ -73,6 +75,11 @@ def measure(settings: Settings, wanted: Sequence[str], run: Run) -> None:
     run.comparisons += large(settings, wanted)
     if EXPIRE in wanted:
         run.comparisons.append(expire(settings))
+    for workload in CLUSTERED:
+        if workload.name in wanted:
+            run.comparisons.append(repeated(settings, workload))
+    if ELECT in wanted:
+        run.comparisons.append(elections(settings))
 
 
 def write(run: Run, directory: Path, name: str) -> str:
@@ -88,7 +95,8 @@ def write(run: Run, directory: Path, name: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure pyetcd beside real etcd.")
-    parser.add_argument("--only", type=_names, default=NAMES, metavar="NAME,…", help=", ".join(NAMES))
+    choices = ", ".join((*GROUPS, *NAMES))
+    parser.add_argument("--only", type=_names, default=ALONE, metavar="NAME,…", help=choices)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each server (default 5)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of one round (default 3)")
     parser.add_argument("--keys", type=int, default=FULL_KEYS, help="of the large data set (default 1000000)")
@@ -99,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    given = (name.strip() for name in text.split(",") if name.strip())
+    names = tuple(one for name in given for one in GROUPS.get(name, (name,)))
     unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}")

@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass
+from typing import Protocol
 
-from bench.process import cpu_seconds
 from bench.programs import Programs
-from bench.servers import Server
+
+
+class System(Protocol):
+    """What is measured: a server, or a cluster as a whole."""
+
+    kind: str
+
+    @property
+    def endpoint(self) -> str: ...
+
+    def cpu_seconds(self) -> float:
+        """Used so far by all its processes."""
+        ...
 
 
 class LoadFailed(Exception):
@@ -36,7 +48,7 @@ class Sample:
         return self.cpu_seconds / self.ops * 1e6 if self.ops else 0.0
 
 
-def run(programs: Programs, server: Server, workload: str, **options: float) -> Sample:
+def run(programs: Programs, server: System, workload: str, **options: float) -> Sample:
     """Run `workload` to its end. Options are the load's own (`value_bytes` is -value-bytes)."""
     command = [str(programs.load), "-endpoint", server.endpoint, "-workload", workload]
     for name, value in options.items():
@@ -49,7 +61,7 @@ def run(programs: Programs, server: Server, workload: str, **options: float) -> 
         for line in process.stdout:
             word = line.strip()
             if word in ("begin", "end"):
-                marks[word] = cpu_seconds(server.pid)
+                marks[word] = server.cpu_seconds()
             else:
                 result = word
         complaint = process.stderr.read().strip()

@@ -16,7 +16,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.results import Comparison, Run
-from bench.workloads import CPU, HIGHER_IS_BETTER, LATE, MEMORY, P50, P99, RESTART, TARGETS, THROUGHPUT
+from bench.workloads import (
+    CPU,
+    ELECTION,
+    HIGHER_IS_BETTER,
+    LATE,
+    MEMORY,
+    P50,
+    P99,
+    RESTART,
+    TARGETS,
+    THROUGHPUT,
+)
 
 BETTER, WORSE, TARGET = "#2a7f62", "#c0504d", "#222222"
 ROW_INCHES = 0.36
@@ -28,7 +39,7 @@ PANELS = (
     ("Server CPU per operation", (CPU,)),
     ("Median latency", (P50,)),
     ("99th percentile of latency", (P99,)),
-    ("Memory, restart, leases", (MEMORY, RESTART, LATE)),
+    ("Memory, restart, leases, elections", (MEMORY, RESTART, LATE, ELECTION)),
 )
 
 Row = tuple[str, float, float | None]

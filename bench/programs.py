@@ -1,4 +1,4 @@
-"""The Go programs of a run: real etcd from its own library, and the load that drives both servers.
+"""The Go programs of a run: real etcd from its own packages, and the load that drives both servers.
 
 They are built on demand from `bench/go`, whose go.mod pins etcd 3.7.1; what is missing comes from the module
 proxy.
@@ -22,13 +22,16 @@ class NotBuilt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Programs:
+    """`goetcd` runs a member alone, `etcd` is the executable with all its flags, for clusters."""
+
     goetcd: Path
+    etcd: Path
     load: Path
     go_version: str
 
 
 def build() -> Programs:
-    """Build both programs, at once when nothing has changed. Raises NotBuilt."""
+    """Build all programs, at once when nothing has changed. Raises NotBuilt."""
     if shutil.which("go") is None:
         raise NotBuilt(
             "The benchmark needs Go 1.26 or later to build real etcd and the load that drives both servers: "
@@ -42,4 +45,4 @@ def build() -> Programs:
     if built.returncode != 0:
         last = built.stderr.strip().splitlines()[-1:] or ["no message"]
         raise NotBuilt(f"{version} could not build the programs in bench/go: {last[0]}")
-    return Programs(BUILT / "goetcd", BUILT / "load", version)
+    return Programs(BUILT / "goetcd", BUILT / "etcd", BUILT / "load", version)

@@ -41,7 +41,8 @@ def as_markdown(run: Run, picture: str) -> str:
         "",
         f"Alternating rounds of both servers, driven by the Go client on the same machine, nothing pinned: "
         f"{run.rounds} rounds of {run.seconds:g} s, medians. A ratio is pyetcd : Go. CPU is user and system "
-        "time of the whole server process over the operations measured.",
+        "time of the whole server process, in a cluster of all members, over the operations measured. In a "
+        "cluster each connection is to one member, all members in turn, as in etcd's own benchmark.",
         "",
         f"![ratios]({picture})",
         "",
@@ -56,7 +57,7 @@ def as_markdown(run: Run, picture: str) -> str:
         (one, metric) for one in run.comparisons for metric in one.metrics if metric not in _OPERATION_METRICS
     ]
     if other:
-        lines += ["## Memory, start, leases", "", *_others(other), ""]
+        lines += ["## Memory, start, leases, elections", "", *_others(other), ""]
     failed = [one for one in run.comparisons if any(one.errors.values())]
     lines += [
         f"Failed operations in {one.title}: Go {one.errors[GO]}, pyetcd {one.errors[PYETCD]}."

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.load import Sample, run
-from bench.process import cpu_seconds
+from bench.cluster import Cluster
+from bench.load import Sample, System, run
 from bench.programs import Programs
 from bench.results import Comparison
 from bench.servers import KINDS, Server
@@ -40,22 +40,38 @@ def progress(text: str) -> None:
 
 
 @contextmanager
-def both(settings: Settings) -> Iterator[Pair]:
-    """One server of each kind, running, over empty data directories."""
-    servers = {kind: Server(kind, settings.programs) for kind in KINDS}
+def running(made: Mapping[str, Server | Cluster]) -> Iterator[None]:
+    """All of `made` run, over empty data directories, and are gone in the end."""
     try:
-        for server in servers.values():
-            server.start()
-        yield servers
+        for one in made.values():
+            one.start()
+        yield
     finally:
-        for server in servers.values():
-            server.discard()
+        for one in made.values():
+            one.discard()
+
+
+@contextmanager
+def both(settings: Settings) -> Iterator[Pair]:
+    """One server of each kind, running."""
+    servers = {kind: Server(kind, settings.programs) for kind in KINDS}
+    with running(servers):
+        yield servers
+
+
+@contextmanager
+def both_clusters(settings: Settings, size: int) -> Iterator[dict[str, Cluster]]:
+    """One cluster of each kind, running."""
+    clusters = {kind: Cluster(kind, settings.programs, size) for kind in KINDS}
+    with running(clusters):
+        yield clusters
 
 
 def repeated(settings: Settings, workload: Workload) -> Comparison:
     """The rounds of one workload on a small key space."""
     comparison = Comparison(workload.name, workload.title)
-    with both(settings) as servers:
+    alone = workload.members == 1
+    with both(settings) if alone else both_clusters(settings, workload.members) as servers:
         if workload.filled:
             for server in servers.values():
                 run(settings.programs, server, "fill", clients=8, keys=SMALL_KEYS)
@@ -82,12 +98,12 @@ def tell(settings: Settings, name: str, number: int, kind: str, sample: Sample) 
     )
 
 
-def settle(server: Server) -> None:
+def settle(server: System) -> None:
     """Wait until the server has nothing left to do: commits, compaction of memory, garbage."""
-    before = cpu_seconds(server.pid)
+    before = server.cpu_seconds()
     for _ in range(SETTLE_SECONDS_MAX):
         time.sleep(1)
-        now = cpu_seconds(server.pid)
+        now = server.cpu_seconds()
         if now - before < SETTLED_SHARE:
             return
         before = now

@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.process import cpu_seconds
 from bench.programs import REPOSITORY, Programs
 
 QUOTA_BYTES = 8 << 30
@@ -41,7 +42,8 @@ class Server:
         self._programs = programs
         self._directory = Path(tempfile.mkdtemp(prefix=f"bench-{kind}-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self._began = 0.0
+        self.port = self.peer_port = 0
 
     @property
     def pid(self) -> int:
@@ -52,23 +54,35 @@ class Server:
     def endpoint(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self.pid)
+
     def start(self) -> float:
         """Start it and return how many seconds it took until it answered. Raises ServerFailed."""
+        self.port, self.peer_port = free_ports(2)
+        self.begin()
+        return self.wait_healthy()
+
+    def begin(self) -> None:
+        """Start it, and wait for nothing."""
         assert self._process is None, "a server is started once at a time"
-        self.port, peer_port = free_ports(2)
         with (self._directory / "log").open("ab") as log:
-            began = time.monotonic()
-            self._process = subprocess.Popen(self._command(peer_port), stdout=log, stderr=log)
+            self._began = time.monotonic()
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
+
+    def wait_healthy(self) -> float:
+        """Seconds since it began. Raises ServerFailed."""
+        assert self._process is not None, "only what has begun gets healthy"
         while not is_healthy(self.port):
-            if self._process.poll() is not None or time.monotonic() - began > READY_TIMEOUT_SECONDS:
+            if self._process.poll() is not None or time.monotonic() - self._began > READY_TIMEOUT_SECONDS:
                 text = (self._directory / "log").read_text(errors="replace")
                 self._process.kill()
                 raise ServerFailed(f"{self.kind} did not get ready; it said last:\n{text[-2000:]}")
             time.sleep(POLL_SECONDS)
-        return time.monotonic() - began
+        return time.monotonic() - self._began
 
-    def _command(self, peer_port: int) -> list[str]:
-        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{peer_port}"
+    def _command(self) -> list[str]:
+        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{self.peer_port}"
         common = [
             f"--data-dir={self._directory / 'data'}",
             f"--listen-client-urls={client}",
@@ -98,6 +112,13 @@ class Server:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        process, self._process = self._process, None
+        assert process is not None, "only a running server can be killed"
+        process.kill()
+        process.wait()
 
     def discard(self) -> None:
         """Stop it and remove its data."""

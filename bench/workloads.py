@@ -1,7 +1,7 @@
 """What is measured: the names `--only` takes, what each asks of the load, and what is to be reached.
 
 Those of the first kind (`REPEATED`) repeat one operation for some seconds on a small key space; those of the
-second (`LARGE`) share one large data set.
+second (`LARGE`) share one large data set. `CLUSTERED` and `ELECT` ask clusters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SMALL_KEYS = 10_000
 
 # What is measured of a workload; the first is better when higher, the others when lower.
 THROUGHPUT, P50, P99, CPU = "throughput", "p50_us", "p99_us", "cpu_us"
-MEMORY, RESTART, LATE = "memory_mib", "restart_s", "late_s"
+MEMORY, RESTART, LATE, ELECTION = "memory_mib", "restart_s", "late_s", "election_s"
 HIGHER_IS_BETTER = frozenset({THROUGHPUT})
 
 LABELS = {
@@ -24,18 +24,21 @@ LABELS = {
     MEMORY: "anonymous memory, MiB",
     RESTART: "restart, s",
     LATE: "last key gone after its time, s",
+    ELECTION: "until another leads, s",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`filled`: the key space is written before the first round. `options` go to the load as they are."""
+    """`filled`: the key space is written before the first round. `options` go to the load as they are.
+    `members`: of the cluster that is asked; connections are dealt out to them in turn."""
 
     name: str
     title: str
     load: str
     options: Mapping[str, float] = field(default_factory=dict)
     filled: bool = False
+    members: int = 1
 
 
 REPEATED = (
@@ -58,6 +61,27 @@ REPEATED = (
     Workload("keepalive-64", "keep-alive on 64 streams", "keepalive", {"clients": 64, "conns": 16}),
 )
 
+MEMBERS = 3
+CLUSTERED = (
+    Workload(
+        "cluster-put-64", "3 members: put, 64 clients", "put", {"clients": 64, "conns": 18}, False, MEMBERS
+    ),
+    Workload(
+        "cluster-put-256", "3 members: put, 256 clients", "put", {"clients": 256, "conns": 63}, False, MEMBERS
+    ),
+    Workload(
+        "cluster-get-64",
+        "3 members: linearizable get, 64 clients",
+        "get",
+        {"clients": 64, "conns": 18},
+        True,
+        MEMBERS,
+    ),
+)
+ELECT = "cluster-elect"
+ELECT_TITLE = "3 members: a new leader after kill -9"
+ELECTIONS_PER_ROUND = 4  # election timeouts are random, from one to two seconds, so it takes many
+
 LARGE = {
     "memory": "{keys} keys: memory after they were written",
     "memory-restarted": "{keys} keys: memory after a restart",
@@ -69,7 +93,10 @@ EXPIRE = "expire"
 EXPIRE_TITLE = "{leases} leases that end together"
 LEASES_PER_KEY = 1 / 20  # 50,000 at a million keys
 
-NAMES = (*(workload.name for workload in REPEATED), *LARGE, EXPIRE)
+ALONE = (*(workload.name for workload in REPEATED), *LARGE, EXPIRE)
+CLUSTERS = (*(workload.name for workload in CLUSTERED), ELECT)
+NAMES = (*ALONE, *CLUSTERS)
+GROUPS = {"alone": ALONE, "clusters": CLUSTERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +130,10 @@ TARGETS = (
     Target("page", THROUGHPUT, 20.0),
     Target("expire", LATE, 5.0, absolute=True),
     Target("stream", THROUGHPUT, 1.0),
+    Target("cluster-put-64", THROUGHPUT, 1.5),
+    Target("cluster-put-64", CPU, 0.5),
+    Target("cluster-put-256", THROUGHPUT, 1.5),
+    Target("cluster-put-256", CPU, 0.5),
+    Target("cluster-get-64", THROUGHPUT, 1.2),
+    Target(ELECT, ELECTION, 1.1),  # no later than Go: a tenth is what such medians differ by chance
 )

@@ -1,18 +1,33 @@
 """The benchmark's arithmetic and its texts; what needs servers is the benchmark itself."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from bench.__main__ import _names
+from bench.cluster import Cluster, Member
 from bench.load import Sample, parse_result
 from bench.machine import Machine, parse_cpu_model
 from bench.plot import advantage, draw, rows
 from bench.process import parse_anonymous_bytes, parse_cpu_ticks
+from bench.programs import Programs
 from bench.report import as_json, as_markdown, figure
 from bench.results import Comparison, Run, judge, judge_all
 from bench.servers import GO, PYETCD
-from bench.workloads import CPU, LATE, MEMORY, NAMES, P99, TARGETS, THROUGHPUT, Target
+from bench.workloads import (
+    CLUSTERS,
+    CPU,
+    ELECT,
+    ELECTION,
+    LATE,
+    MEMORY,
+    NAMES,
+    P99,
+    TARGETS,
+    THROUGHPUT,
+    Target,
+)
 
 MACHINE = Machine("A processor", 2, 4.0, "Linux 6.1", "CPython 3.11.2", "go1.26.1")
 
@@ -149,6 +164,32 @@ def test_the_picture_shows_better_to_the_right_whatever_is_measured(tmp_path) ->
 
 def test_figures_have_three_digits_that_count() -> None:
     assert [figure(value) for value in (12345.6, 99.96, 12.34, 1.234)] == ["12,346", "100.0", "12.3", "1.23"]
+
+
+def test_a_group_of_workloads_can_be_chosen_by_its_name() -> None:
+    assert _names("put-1,clusters") == ("put-1", *CLUSTERS)
+
+
+def test_a_cluster_s_election_is_reported_and_drawn() -> None:
+    comparison = Comparison(ELECT, "a new leader")
+    comparison.note(GO, ELECTION, 1.5)
+    comparison.note(PYETCD, ELECTION, 1.2)
+    run = a_run(comparison)
+    assert "| a new leader | until another leads | ≤ 1.1× | 0.80× | met |" in as_markdown(run, "x.png")
+    assert rows(run, [ELECTION]) == [("a new leader", pytest.approx(1.25), pytest.approx(1 / 1.1))]
+
+
+def test_the_members_of_a_cluster_know_each_other_and_cost_together(monkeypatch) -> None:
+    programs = Programs(Path("goetcd"), Path("etcd"), Path("load"), "go1")
+    cluster = Cluster(GO, programs, 3)
+    commands = [member._command() for member in cluster.members]
+    assert all(command[0] == "etcd" for command in commands)
+    [initial] = {flag for command in commands for flag in command if flag.startswith("--initial-cluster=")}
+    assert all(f"{member.name}={member.peer_url}" in initial for member in cluster.members)
+    assert cluster.endpoint.count(",") == 2
+    monkeypatch.setattr(Member, "cpu_seconds", lambda member: 0.5)
+    assert cluster.cpu_seconds() == 1.5
+    cluster.discard()
 
 
 def test_only_known_workloads_can_be_chosen() -> None:

@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	endpoint = flag.String("endpoint", "127.0.0.1:2379", "server")
+	endpoint = flag.String("endpoint", "127.0.0.1:2379", "server; several by commas, which connections take in turn")
 	workload = flag.String("workload", "put", "one of those in main")
 	clients  = flag.Int("clients", 64, "requests under way at once")
 	conns    = flag.Int("conns", 0, "connections; 0: a quarter of the clients, at least one")
@@ -121,9 +121,10 @@ func dial() []*clientv3.Client {
 		n = max(1, *clients/4)
 	}
 	pool := make([]*clientv3.Client, n)
+	members := strings.Split(*endpoint, ",")
 	for i := range pool {
 		c, err := clientv3.New(clientv3.Config{
-			Endpoints: []string{*endpoint}, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
+			Endpoints: []string{members[i%len(members)]}, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
 			MaxCallRecvMsgSize: 1 << 30,
 		})
 		if err != nil {
