@@ -1,7 +1,7 @@
 """Clusters that are compared, every member of one kind: started, asked who leads, one member killed.
 
 Both kinds get the same flags, and with them etcd's default timers: a heartbeat every 100 ms, elections after
-a random time of one to two seconds. All members run on this machine: an operation costs what all of them spend.
+a random time of one to two seconds. All members run on this machine: an operation costs what all of them use.
 """
 
 from __future__ import annotations
