@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from peer_fakes import Net
+
+from pyetcd import logs
 
 
 @pytest.fixture
@@ -11,3 +15,10 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Net:
     found = Net()
     found.install(monkeypatch)
     return found
+
+
+@pytest.fixture
+def printed(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What has been logged since the test began. Lines that other tests have repeated are not thinned."""
+    logs._output._seen.clear()
+    return lambda: capfd.readouterr().err

@@ -258,10 +258,9 @@ class FakeServer:
         other, theirs = self._other[call]
         dialled = call in self.net.dialled_calls(self)
         self._forget(call)
-        self.push(FAILED if dialled else CANCEL, call, b"read: connection reset by peer" if dialled else None)
-        other.push(
-            CANCEL if dialled else FAILED, theirs, None if dialled else b"read: connection reset by peer"
-        )
+        reset = b"read: connection reset by peer"
+        for server, its_call, did_dial in ((self, call, dialled), (other, theirs, not dialled)):
+            server.push(FAILED if did_dial else CANCEL, its_call, reset if did_dial else None)
 
     def _time_out(self, call: int) -> None:
         if call in self._other:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -335,9 +335,7 @@ def test_a_snapshot_message_among_others_is_a_request_and_its_end_is_reported(ne
     scene(work())
 
 
-def test_probes_measure_the_way_and_say_when_there_is_none(
-    net: Net, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_probes_measure_the_way_and_say_when_there_is_none(net: Net, printed: Callable[[], str]) -> None:
     async def work() -> None:
         one, two = await pair()
         await asyncio.sleep(5.5)
@@ -350,25 +348,24 @@ def test_probes_measure_the_way_and_say_when_there_is_none(
         assert not prober.healthy
 
     scene(work())
-    printed = capfd.readouterr().err
+    lines = printed()
     for name in ("ROUND_TRIPPER_SNAPSHOT", "ROUND_TRIPPER_RAFT_MESSAGE"):
-        assert (
-            f'"prober detected unhealthy status","round-tripper-name":"{name}","remote-peer-id":"2"'
-            in printed
-        )
-    assert "connect: connection refused" in printed
+        line = f'"prober detected unhealthy status","round-tripper-name":"{name}","remote-peer-id":"2"'
+        assert line in lines
+    assert "connect: connection refused" in lines
 
 
-def test_the_lines_people_look_for_are_etcds(net: Net, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_people_look_for_are_etcds(net: Net, printed: Callable[[], str]) -> None:
     async def work() -> None:
         one, two = await pair()
         one.transport.remove_peer(2)
         one.transport.remove_peer(2)
+        await asyncio.sleep(0.05)
         await two.close()
         await one.close()
 
     scene(work())
-    printed = capfd.readouterr().err
+    lines = printed()
     for line in (
         '"starting remote peer","remote-peer-id":"2"',
         '"started HTTP pipelining with remote peer","local-member-id":"1","remote-peer-id":"2"',
@@ -385,7 +382,7 @@ def test_the_lines_people_look_for_are_etcds(net: Net, capfd: pytest.CaptureFixt
         '"lost TCP streaming connection with remote peer","stream-reader-type":"stream Message"',
         '"stopped remote peer","remote-peer-id":"2"',
     ):
-        assert line in printed
+        assert line in lines
 
 
 def test_the_bounds_are_those_of_the_docstring() -> None:

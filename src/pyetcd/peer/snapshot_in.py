@@ -96,6 +96,7 @@ class _Reception:
         self._chunks: deque[bytes] = deque()
         self._ended = False
         self._torn = False
+        self._writing = False  # the sink is at work
         self._news: asyncio.Future[None] | None = None
         self._fields: dict[str, object] = {
             "local-member-id": hex_id(receiver.local_id),
@@ -110,6 +111,8 @@ class _Reception:
             self._ended = True
         elif kind == CANCEL:
             self._torn = True
+            if self._writing and not self._ended:
+                self.task.cancel()  # however long the sink would take: it is for nothing
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
@@ -217,18 +220,31 @@ class _Reception:
     async def _drain_into(self, sink: SnapshotSink, rest: bytes) -> int:
         total = len(rest)
         if rest:
-            await sink.write(rest)
+            await self._write(sink, rest)
         while True:
             chunk = await self._chunk()
             if chunk is None:
                 break
-            await sink.write(chunk)
+            await self._write(sink, chunk)
             total += len(chunk)
             self._counters.received_bytes += len(chunk)
             self._credit(chunk)
         if self._torn:
             raise _Torn("unexpected EOF")
         return total
+
+    async def _write(self, sink: SnapshotSink, chunk: bytes) -> None:
+        """Raises _Torn when the sender has gone meanwhile, and what the sink raises."""
+        self._writing = True
+        try:
+            await sink.write(chunk)
+        except asyncio.CancelledError:
+            if not self._torn:
+                raise
+            self.task.uncancel()
+            raise _Torn("unexpected EOF") from None
+        finally:
+            self._writing = False
 
     async def _chunk(self) -> bytes | None:
         """The next piece of the body; None when there is no more. Raises _Torn."""
