@@ -114,6 +114,10 @@ class Load:
         goal = self._writes() + count
         until(lambda: self._writes() >= goal, f"{count} more writes ({self.outcomes()})", seconds)
 
+    def pause(self, seconds: float) -> None:
+        """Let the clients go on for a while."""
+        self._stopping.wait(seconds)
+
     def outcomes(self) -> Counter[Outcome]:
         return Counter(o.outcome for worker in self._workers for o in list(worker.done))
 

@@ -1,8 +1,8 @@
 """What several tests here share: clusters of either implementation, or of both, one a test.
 
 `CLUSTERS` says which clusters are tested: ours, go, mixed (default: DEFAULT). Clusters of real etcd alone are
-there to prove the tests. `CLUSTERS_ROUNDS` repeats the faults so many times. `CLUSTERS_ETCD` is an executable
-to test in place of ours.
+there to prove the tests. `CLUSTERS_ROUNDS` repeats the faults so many times, `CLUSTERS_SEED` chooses those
+that are random. `CLUSTERS_ETCD` is an executable to test in place of ours.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from programs import GO, OURS
 
 DEFAULT = "go"
 ROUNDS = int(os.environ.get("CLUSTERS_ROUNDS", "1"))
+SEED = int(os.environ.get("CLUSTERS_SEED", "7"))
 TEST_SECONDS = 120 * ROUNDS
 BUILD_SECONDS = 900  # of real etcd, where its modules must be had first
 

@@ -3,6 +3,7 @@ anything wrong, and all members end with the same data."""
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from cluster import Cluster, until
 from cluster_load import Load
-from conftest import ROUNDS, Start
+from conftest import ROUNDS, SEED, Start
 from members import Member
 from proxies import State
 
@@ -45,16 +46,22 @@ def deafen(cluster: Cluster, member: Member) -> None:
     cluster.deafen(member, State.LOSSY)
 
 
-def recover(cluster: Cluster, member: Member) -> None:
+def recover(cluster: Cluster, member: Member, *, wait: bool = True) -> None:
     if not member.running:
-        cluster.restart(member)
+        cluster.begin_restart(member)
+        if wait:
+            member.wait_ready()
     elif not member.answering:
         member.thaw()
     if cluster.network is not None:
         cluster.heal()
 
 
-@pytest.mark.parametrize("fault", [kill, freeze, cut, stall, lose, hush, deafen])
+FAULTS = (kill, freeze, cut, stall, lose, hush, deafen)
+FAULTS_A_ROUND = 5
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_the_cluster_serves_on_when_something_happens_to_a_follower_and_to_the_leader(
     fault: Fault, mixture: str, start: Start
 ) -> None:
@@ -71,6 +78,26 @@ def test_the_cluster_serves_on_when_something_happens_to_a_follower_and_to_the_l
                 recover(cluster, victim)
                 cluster.leader()
                 load.wait_writes(20)
+    cluster.same_hashes()
+
+
+def test_faults_at_random_also_of_a_majority(mixture: str, start: Start) -> None:
+    chance = random.Random(SEED)
+    cluster = start(mixture, 3, proxied=True)
+    with Load(cluster, seed=SEED) as load:
+        for _ in range(FAULTS_A_ROUND * ROUNDS):
+            victims = chance.sample(cluster.members, chance.choice([1, 1, 1, 2, 3]))
+            for victim in victims:
+                chance.choice(FAULTS)(cluster, victim)
+                load.pause(chance.uniform(0, 1))
+            load.pause(chance.uniform(0, 1.5))
+            for victim in victims:
+                recover(cluster, victim, wait=False)
+            if chance.random() < 0.6:
+                load.wait_writes(10)
+        for member in cluster.members:
+            member.wait_ready()
+        load.wait_writes(20)
     cluster.same_hashes()
 
 
