@@ -17,8 +17,8 @@ from pyetcd.cluster.bootstrap import BadCluster, Beginning, new_cluster
 from pyetcd.cluster.members import Member, new_member, to_json
 from pyetcd.cluster.urls import Url, parse_urls
 from pyetcd.member import initial as initial_module
-from pyetcd.member.config import ServerConfig
-from pyetcd.member.joining import find_cluster
+from pyetcd.member.config import DiscoveryConfig, ServerConfig, TlsConfig
+from pyetcd.member.joining import find_cluster, find_initial
 from pyetcd.peer.wire import Unreachable
 
 NAMES = ("a", "b", "c")
@@ -359,3 +359,64 @@ def test_a_member_whose_log_has_begun_asks_nobody(tmp_path: Path) -> None:
         member = bare(again, None)
         assert member.opened.member_id == first.opened.member_id
         member.stop()
+
+
+# DNS
+
+
+def srv(monkeypatch: pytest.MonkeyPatch, records: dict[str, list[dns.Record]]) -> None:
+    def lookup(name: str, servers: object) -> list[dns.Record]:
+        if name not in records:
+            raise dns.LookupFailed(f"lookup {name} on 10.0.0.9:53: no such host")
+        return records[name]
+
+    monkeypatch.setattr(dns, "lookup", lookup)
+    monkeypatch.setattr(dns, "address", lambda host, port: host.removesuffix("."))
+
+
+def by_dns(directory: Path, scheme: str = "http", **settings: object) -> ServerConfig:
+    discovery = DiscoveryConfig(srv="example")
+    own = {"initial_cluster": "", "initial_advertise_peer_urls": parse_urls([f"{scheme}://127.0.0.1:2380"])}
+    return config(directory, **{**own, "discovery": discovery, **settings})
+
+
+def test_first_members_come_from_dns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [dns.Record(0, 0, port, "127.0.0.1") for port in (2380, 2381, 2382)]
+    srv(monkeypatch, {"_etcd-server._tcp.example": records})
+    found = find(by_dns(tmp_path), silent())
+    assert found is not None
+    expected = new_cluster({"a": [URLS["a"]], "0": [URLS["b"]], "1": [URLS["c"]]}, "etcd-cluster")
+    assert found == Beginning(expected, expected.named("a").id)
+
+
+def test_a_domain_that_names_nobody_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    srv(monkeypatch, {})
+    text = (
+        "^error setting up initial cluster: error querying DNS SRV records for _etcd-server-ssl lookup _etcd"
+    )
+    with pytest.raises(BadCluster, match=text):
+        find(by_dns(tmp_path), silent())
+
+
+def test_a_domain_that_does_not_name_this_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    srv(monkeypatch, {"_etcd-server._tcp.example": [dns.Record(0, 0, 2381, "127.0.0.1")]})
+    text = 'error setting up initial cluster: cannot find local etcd member "a" in SRV records'
+    with pytest.raises(BadCluster, match=text):
+        find(by_dns(tmp_path), silent())
+
+
+@pytest.mark.parametrize("ca", ["", "ca.crt"])
+def test_certificates_are_for_the_domain_unless_there_is_a_ca(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca: str
+) -> None:
+    srv(monkeypatch, {"_etcd-server-ssl._tcp.example": [dns.Record(0, 0, 2380, "127.0.0.1")]})
+    settings = by_dns(tmp_path, "https", peer_tls=TlsConfig(trusted_ca_file=ca))
+    initial = asyncio.run(find_initial(settings, InPlace()))
+    assert initial.server_name == ("" if ca else "example")
+    assert asyncio.run(find_cluster(settings, UnsyncedFiles(), silent(), InPlace(), initial=initial))
+
+
+def test_who_joins_is_not_told_by_a_registry(tmp_path: Path) -> None:
+    discovery = DiscoveryConfig(token="token", endpoints=("127.0.0.1:1",))
+    with pytest.raises(BadCluster, match="discovery URL should not be set when joining existing initial"):
+        find(joining(tmp_path, discovery=discovery), silent())

@@ -22,6 +22,7 @@ ATTEMPTS: Final = 2
 SRV: Final = 33
 IN: Final = 1
 NO_SUCH_NAME: Final = 3
+NO_SUCH_HOST: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 _header = struct.Struct("!HHHHHH")
 _RECURSION_DESIRED = 0x0100
@@ -147,5 +148,10 @@ def _name(message: bytes, at: int) -> tuple[str, int]:
 
 
 def address(host: str, port: int) -> str:
-    """The first address of a host, or the host where it is one. OSError."""
-    return str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+    """The first address of a host, or the host where it is one. OSError, with Go's text."""
+    try:
+        return str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or ""
+        unknown = not reason or error.args[0] in NO_SUCH_HOST
+        raise OSError(f"lookup {host}: {'no such host' if unknown else reason}") from None

@@ -22,11 +22,14 @@ from pyetcd.cluster.bootstrap import BadCluster, Beginning, NewCluster, new_clus
 from pyetcd.cluster.changes import check_learners
 from pyetcd.cluster.datadir import DataDir
 from pyetcd.cluster.members import Member
-from pyetcd.cluster.same_urls import address_text
-from pyetcd.cluster.urls import Url, UrlError, parse_cluster, parse_url
+from pyetcd.cluster.same_urls import address_text, duplicate
+from pyetcd.cluster.urls import Url, UrlError, cluster_text, parse_cluster, parse_url
 from pyetcd.cluster.versions import LOWEST, SERVER, Version
+from pyetcd.member import dns_members
 from pyetcd.member.config import ServerConfig
+from pyetcd.member.discovery import Discovery, DiscoveryFailed, RegistryError
 from pyetcd.member.initial import Comparison, Initial, check_existing, check_new, discovers, texts
+from pyetcd.member.registry import EtcdRegistry
 from pyetcd.peer.calls import (
     MEMBERS,
     BadClusterId,
@@ -66,7 +69,7 @@ async def find_cluster(
                 {"wal-dir": config.effective_wal_dir},
             )
         return None
-    joining = _Joining(config, Calls(requests), executor)
+    joining = _Joining(config, Calls(requests), files, executor)
     if initial is None:
         initial = await find_initial(config, executor)
     if config.is_new_cluster:
@@ -76,13 +79,42 @@ async def find_cluster(
 
 async def find_initial(config: ServerConfig, executor: Executor) -> Initial:
     """The first members, as the flags or DNS name them. BadCluster."""
+    token = config.initial_cluster_token
+    if discovers(config):
+        own = {config.name: config.initial_advertise_peer_urls}
+        return Initial(own, config.discovery.token)
     try:
-        if discovers(config):
-            own = {config.name: config.initial_advertise_peer_urls}
-            return Initial(own, config.discovery.token)
-        return Initial(parse_cluster(config.initial_cluster), config.initial_cluster_token)
-    except UrlError as error:
+        if not config.discovery.srv:
+            return Initial(parse_cluster(config.initial_cluster), token)
+        pairs = await _ask_dns(config, executor)
+        text = ",".join(pairs)
+        urls = parse_cluster(text)
+        if pairs and config.name not in urls:
+            raise BadCluster(f"cannot find local etcd member {logs.quote(config.name)} in SRV records")
+    except (BadCluster, UrlError) as error:
         raise BadCluster(f"error setting up initial cluster: {error}") from None
+    is_named = "https://" in text and not config.peer_tls.trusted_ca_file
+    return Initial(urls, token, config.discovery.srv if is_named else "")
+
+
+async def _ask_dns(config: ServerConfig, executor: Executor) -> Sequence[str]:
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(
+        executor,
+        dns_members.members,
+        config.discovery.srv,
+        config.discovery.srv_name,
+        config.name,
+        config.initial_advertise_peer_urls,
+        lambda name: dns.lookup(name, dns.name_servers()),
+    )
+    if found.failure:
+        _log.warn("failed to resolve during SRV discovery", {"error": found.failure})
+        if not found.pairs:
+            raise BadCluster(found.failure)
+    for pair in found.pairs:
+        _log.info("got bootstrap from DNS for etcd-server", {"node": pair})
+    return found.pairs
 
 
 def has_begun(files: Files, config: ServerConfig) -> bool:
@@ -108,9 +140,10 @@ def _goes_on(files: Files, path: str) -> bool:
 class _Joining:
     """One member's way into its cluster."""
 
-    def __init__(self, config: ServerConfig, calls: Calls, executor: Executor) -> None:
+    def __init__(self, config: ServerConfig, calls: Calls, files: Files, executor: Executor) -> None:
         self._config = config
         self._calls = calls
+        self._files = files
         self._executor = executor
 
     # A new cluster
@@ -122,7 +155,40 @@ class _Joining:
         local = cluster.named(config.name)
         if await self._is_bootstrapped(cluster, local):
             raise BadCluster(f"member {local.hex_id} has already been bootstrapped")
+        if discovers(config):
+            urls = await self._discover(local.id, cluster_text(initial.urls))
+            cluster = new_cluster(texts(urls), initial.token)
         return Beginning(cluster, local.id)
+
+    async def _discover(self, member_id: int, own: str) -> Mapping[str, Sequence[Url]]:
+        """The members that have found each other. BadCluster."""
+        _log.info("Bootstrapping cluster using v3 discovery.")
+        discovery = self._config.discovery
+        registry = EtcdRegistry(discovery, self._files, self._executor)
+        try:
+            try:
+                await registry.connect()
+            except RegistryError as error:
+                raise DiscoveryFailed(str(error)) from None
+            endpoints = ",".join(discovery.endpoints)
+            text = await Discovery(registry, discovery.token, member_id, endpoints).join(own)
+        except DiscoveryFailed as error:
+            _log.warn(
+                "failed to bootstrap; discovery token was already used",
+                {
+                    "discovery-token": discovery.token,
+                    "discovery-endpoints": list(discovery.endpoints),
+                    "error": str(error),
+                },
+            )
+            _log.warn("do not reuse discovery token; generate a new one to bootstrap a cluster")
+            raise
+        finally:
+            registry.close()
+        urls = parse_cluster(text)
+        if duplicate(urls):
+            raise BadCluster(f"discovery cluster {cluster_text(urls)} has duplicate url")
+        return urls
 
     async def _is_bootstrapped(self, cluster: NewCluster, local: Member) -> bool:
         """Whether others know this member as one that has served already: then its data is lost."""

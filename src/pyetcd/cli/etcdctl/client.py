@@ -16,8 +16,8 @@ import time
 
 from pyetcd._native import Channel, RpcError
 from pyetcd.cli.etcdctl import notes
-from pyetcd.cli.etcdctl.endpoints import TLS_ALWAYS, TLS_NEVER, Target
 from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, Exit
+from pyetcd.cluster.endpoints import TLS_ALWAYS, TLS_NEVER, Target
 from pyetcd.proto import lite
 
 TYPE_CHECKING = False

@@ -1,7 +1,7 @@
-"""Endpoints as etcd writes them: `host:port`, `http(s)://…`, `unix(s):path`, `unix(s)://path`.
+"""A client's endpoints as etcd writes them: `host:port`, `http(s)://…`, `unix(s):path`, `unix(s)://path`.
 
-What is no address is no reason to stop: etcdctl tries to dial it like any other, fails, and says so when the
-command's time is over. `problem` is what Go's dialler would say.
+What is no address is no reason to stop: a client tries to dial it like any other, fails, and says so when its
+time is over. `problem` is what Go's dialler would say.
 """
 
 from __future__ import annotations
