@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 Body = bytes | Sequence[bytes]
 Headers = Sequence[tuple[str, str]]
 
+_PATTERN = bytes([block for block in range(256) for _ in range(256)])
 CLUSTER_ID = 0xCDF818194E3A8C32
 
 
@@ -121,6 +122,7 @@ class FakeServer:
         self._calls = 0
         self._out: dict[int, Flow] = {}  # what we send on a call
         self._other: dict[int, tuple[FakeServer, int]] = {}  # the other end of a call
+        self._dialled: set[int] = set()
         self._streams: set[int] = set()  # dialled with stream=True
         net.servers.append(self)
 
@@ -169,6 +171,7 @@ class FakeServer:
     ) -> int:
         self._calls += 1
         call = self._calls
+        self._dialled.add(call)
         self.net.dials.append((target, method, path))
         if timeout:
             asyncio.get_running_loop().call_later(timeout, self._time_out, call)
@@ -244,11 +247,10 @@ class FakeServer:
         if call not in self._other:
             return
         other, theirs = self._other[call]
-        dialled = call in self._streams or theirs in other._out
         self._forget(call)
         if other is not self:
-            served_here = theirs in other._streams or not dialled
-            other.push(FAILED if served_here else CANCEL, theirs, b"unexpected EOF" if served_here else None)
+            did_dial = theirs in other._dialled
+            other.push(FAILED if did_dial else CANCEL, theirs, b"unexpected EOF" if did_dial else None)
 
     def consumed(self, call: int, count: int) -> None:
         self.credit[call] = self.credit.get(call, 0) + count
@@ -256,11 +258,14 @@ class FakeServer:
     def tear(self, call: int) -> None:
         """The connection of a call breaks: both sides hear of it."""
         other, theirs = self._other[call]
-        dialled = call in self.net.dialled_calls(self)
         self._forget(call)
-        reset = b"read: connection reset by peer"
-        for server, its_call, did_dial in ((self, call, dialled), (other, theirs, not dialled)):
-            server.push(FAILED if did_dial else CANCEL, its_call, reset if did_dial else None)
+        for server, its_call in ((self, call), (other, theirs)):
+            did_dial = its_call in server._dialled
+            server.push(
+                FAILED if did_dial else CANCEL,
+                its_call,
+                b"read: connection reset by peer" if did_dial else None,
+            )
 
     def _time_out(self, call: int) -> None:
         if call in self._other:
@@ -308,12 +313,6 @@ class Net:
         self.frozen.discard(server)
         for flow in list(server._out.values()):
             self.soon(flow)
-
-    def dialled_calls(self, server: FakeServer) -> set[int]:
-        """Calls that `server` made."""
-        return {call for call in server._other if call not in {c for c, f in server._out.items()}} | {
-            call for call in server._streams if call in server._other
-        }
 
     def _move(self, flow: Flow) -> None:
         sender = flow.sender
@@ -374,7 +373,9 @@ class Data:
         return self.content(offset, count)
 
     def content(self, offset: int, count: int) -> bytes:
-        return bytes([(at >> 8) & 0xFF for at in range(offset, offset + count)])
+        """The number of its 256-byte block, in every byte."""
+        first = offset % len(_PATTERN)
+        return (_PATTERN * ((first + count) // len(_PATTERN) + 1))[first : first + count]
 
     def close(self) -> None:
         assert not self.closed
