@@ -25,6 +25,39 @@ def test_no_schedule_breaks_a_promise_and_every_cluster_comes_to_rest(first: int
     assert reads > BATCH, "hardly a read was served, so they say nothing about reads"
 
 
+def electing(seed: int) -> World:
+    """Nothing but elections, without what makes them rare (pre-vote, quorum checks), among members that crash
+    again and again: where a forgotten vote would show."""
+    world = World(seed)
+    world.pre_vote = world.check_quorum = False
+    for member in world.members.values():
+        member.start()
+
+    def crash_and_restart() -> None:
+        if member := world.somebody():
+            member.crash()
+            member.start()
+
+    world.actions = (
+        (world.deliver, 40),
+        (world.work, 50),
+        (world.write, 40),
+        (world.tick, 20),
+        (crash_and_restart, 5),
+        (world.lose, 2),
+    )
+    return world
+
+
+def test_members_that_crash_in_elections_never_elect_two() -> None:
+    leaders = 0
+    for seed in range(SCHEDULES // 2):
+        world = electing(seed)
+        world.run(2000)
+        leaders += len(world.watch.leaders)
+    assert leaders > SCHEDULES, "hardly an election was won, so they say nothing"
+
+
 def test_a_schedule_has_one_outcome() -> None:
     outcomes = []
     for _ in range(2):
