@@ -1,4 +1,4 @@
-//! The wire's thread: every call under way, and what Python's commands do to it.
+//! The wire's thread: every call under way, and what Python's commands do to it. Those we dialled are in `dials`.
 //!
 //! Rules that hold here:
 //! * A call has one id for its whole life, `generation << 24 | slot`; a stale id finds nothing, so late commands are

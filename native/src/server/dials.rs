@@ -2,10 +2,10 @@
 //!
 //! Rules that hold here:
 //! * Python names the call when it dials: the ids have `DIALLED` set, which no served call's has.
-//! * A call ends exactly once: by RESPONSE (by HALF_CLOSE, if its answer streams), by FAILED, or in silence when Python hangs
-//!   up.
-//! * A request that is whole, with an answer that is whole, may travel on a kept link. If that turns out to be closed, with
-//!   nothing of an answer, the request goes out once more, on a fresh one.
+//! * A call ends exactly once: by RESPONSE (by HALF_CLOSE, if its answer streams), by FAILED, or in silence when Python
+//!   hangs up.
+//! * A request that is whole, with an answer that is whole, may travel on a kept link. If that turns out to be closed,
+//!   with nothing of an answer, the request goes out once more, on a fresh one.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

@@ -1,9 +1,10 @@
 //! Long bodies on their way in: to Python they are MESSAGE events.
 //!
 //! Rules that hold here:
-//! * What has come since the last look is one event, however many chunks it came in: events cost Python more than bytes.
-//! * Nothing is read while too many events wait for Python. A request's body waits too while Python has not yet dealt with
-//!   `AHEAD_BYTES_MAX` of it, so that a slow disk is felt by the sender.
+//! * What has come since the last look is one event, however many chunks it came in: events cost Python more than
+//!   bytes.
+//! * Nothing is read while too many events wait for Python. A request's body waits too while Python has not yet dealt
+//!   with `AHEAD_BYTES_MAX` of it, so that a slow disk is felt by the sender.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

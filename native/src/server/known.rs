@@ -1,5 +1,5 @@
-//! The calls as the loop's side knows them, so that it can answer at once: which are alive, how much of them is unsent, and
-//! which were slow.
+//! The calls as the loop's side knows them, so that it can answer at once: which are alive, how much of them is unsent,
+//! and which were slow.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! The server as Python sees it. It runs on one thread of its own, a tokio runtime with nothing else in it; the methods
-//! here only move things through the `Queues` (see there) and keep what must be answered at once.
+//! The wire as Python sees it: it serves, and it dials. It runs on one thread of its own, a tokio runtime with nothing
+//! else in it; the methods here only move things through the `Queues` (see there) and keep what must be answered at
+//! once.
 
 mod accept;
 mod body;
