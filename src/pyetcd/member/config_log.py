@@ -10,24 +10,29 @@ import os
 import platform
 
 from pyetcd import logs
-from pyetcd.cluster.urls import Url, cluster_text, parse_cluster
+from pyetcd.cluster.urls import Url, cluster_text
 from pyetcd.logs import duration, duration_ns
 from pyetcd.member.config import DEFAULT_QUOTA_BYTES, ServerConfig
 from pyetcd.member.config_check import compaction_retention_ns
+from pyetcd.member.initial import Initial, from_flags
 from pyetcd.version import SERVER_VERSION
 
 _log = logs.get("embed")
 
 
-def log_start(config: ServerConfig, *, member_initialized: bool) -> None:
-    """Write the line. `member_initialized`: the data directory already holds a member."""
-    _log.info("starting an etcd server", start_fields(config, member_initialized))
+def log_start(config: ServerConfig, *, member_initialized: bool, initial: Initial | None = None) -> None:
+    """Write the line. `member_initialized`: the data directory already holds a member. `initial`: the first
+    members, where DNS was asked for them. BadCluster where the flags name none."""
+    _log.info("starting an etcd server", start_fields(config, member_initialized, initial))
 
 
-def start_fields(config: ServerConfig, member_initialized: bool) -> dict[str, object]:
+def start_fields(
+    config: ServerConfig, member_initialized: bool, initial: Initial | None = None
+) -> dict[str, object]:
     retention_ns = compaction_retention_ns(config)
-    cluster = "" if member_initialized else cluster_text(parse_cluster(config.initial_cluster))
-    token = "" if member_initialized else config.discovery.token or config.initial_cluster_token
+    cluster = token = ""
+    if not member_initialized and (initial := initial or from_flags(config)) is not None:
+        cluster, token = cluster_text(initial.urls), initial.token
     return {
         "etcd-version": SERVER_VERSION,
         "git-sha": "none",

@@ -21,7 +21,7 @@ from pyetcd.cluster.same_urls import (
     to_resolve,
     unresolved,
 )
-from pyetcd.cluster.urls import Url, cluster_text
+from pyetcd.cluster.urls import Url, UrlError, cluster_text, parse_cluster
 from pyetcd.member.config import ServerConfig
 
 RESOLVE_SECONDS: Final = 30.0
@@ -45,6 +45,19 @@ class Initial:
 def discovers(config: ServerConfig) -> bool:
     """Whether the first members are found through another cluster."""
     return bool(config.discovery.endpoints)
+
+
+def from_flags(config: ServerConfig) -> Initial | None:
+    """As the flags alone describe it; None where DNS is to be asked. BadCluster."""
+    if discovers(config):
+        own = {config.name: config.initial_advertise_peer_urls}
+        return Initial(own, config.discovery.token)
+    if config.discovery.srv:
+        return None
+    try:
+        return Initial(parse_cluster(config.initial_cluster), config.initial_cluster_token)
+    except UrlError as error:
+        raise BadCluster(f"error setting up initial cluster: {error}") from None
 
 
 async def check_new(config: ServerConfig, initial: Initial, resolve: Resolve) -> None:

@@ -28,7 +28,7 @@ from pyetcd.cluster.versions import LOWEST, SERVER, Version
 from pyetcd.member import dns_members
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.discovery import Discovery, DiscoveryFailed, RegistryError
-from pyetcd.member.initial import Comparison, Initial, check_existing, check_new, discovers, texts
+from pyetcd.member.initial import Comparison, Initial, check_existing, check_new, discovers, from_flags, texts
 from pyetcd.member.registry import EtcdRegistry
 from pyetcd.peer.calls import (
     MEMBERS,
@@ -79,13 +79,10 @@ async def find_cluster(
 
 async def find_initial(config: ServerConfig, executor: Executor) -> Initial:
     """The first members, as the flags or DNS name them. BadCluster."""
-    token = config.initial_cluster_token
-    if discovers(config):
-        own = {config.name: config.initial_advertise_peer_urls}
-        return Initial(own, config.discovery.token)
+    initial = from_flags(config)
+    if initial is not None:
+        return initial
     try:
-        if not config.discovery.srv:
-            return Initial(parse_cluster(config.initial_cluster), token)
         pairs = await _ask_dns(config, executor)
         text = ",".join(pairs)
         urls = parse_cluster(text)
@@ -94,7 +91,7 @@ async def find_initial(config: ServerConfig, executor: Executor) -> Initial:
     except (BadCluster, UrlError) as error:
         raise BadCluster(f"error setting up initial cluster: {error}") from None
     is_named = "https://" in text and not config.peer_tls.trusted_ca_file
-    return Initial(urls, token, config.discovery.srv if is_named else "")
+    return Initial(urls, config.initial_cluster_token, config.discovery.srv if is_named else "")
 
 
 async def _ask_dns(config: ServerConfig, executor: Executor) -> Sequence[str]:
