@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import Start
 from members import Member
 from programs import GO, OURS
+
+from pyetcd.proto.rpc_pb2 import (
+    AuthEnableRequest,
+    AuthEnableResponse,
+    AuthRoleAddRequest,
+    AuthRoleAddResponse,
+    AuthUserAddRequest,
+    AuthUserAddResponse,
+    AuthUserGrantRoleRequest,
+    AuthUserGrantRoleResponse,
+)
 
 TOKEN = "a-token"
 PREFIX = f"/_etcd/registry/{TOKEN}"
@@ -96,3 +109,77 @@ def test_a_registry_that_restarts_is_waited_for(start: Start, tmp_path: Path, me
     begin(tmp_path, members, [GO], keeper.client_url)
     for member in members:
         member.wait_ready()
+
+
+def demand_passwords(keeper: Member) -> None:
+    """Only root, with a password, may use the registry from now on."""
+    ask = keeper.client.ask
+    ask("Auth/UserAdd", AuthUserAddRequest(name="root", password="secret"), AuthUserAddResponse)
+    ask("Auth/RoleAdd", AuthRoleAddRequest(name="root"), AuthRoleAddResponse)
+    ask("Auth/UserGrantRole", AuthUserGrantRoleRequest(user="root", role="root"), AuthUserGrantRoleResponse)
+    ask("Auth/AuthEnable", AuthEnableRequest(), AuthEnableResponse)
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"discovery-user": "root", "discovery-password": "secret"},
+        {"discovery-user": "root:secret"},
+    ],
+)
+def test_a_registry_may_demand_a_password(
+    start: Start, tmp_path: Path, members: list[Member], credentials: dict[str, str]
+) -> None:
+    keeper = start("go", 1).leader()
+    keeper.client.put(f"{PREFIX}/_config/size".encode(), b"1")
+    demand_passwords(keeper)
+    begin(tmp_path, members, [OURS], keeper.client_url, **credentials)
+    members[0].wait_ready()
+    begin(tmp_path, members, [OURS, GO], keeper.client_url, **{**credentials, "discovery-password": "wrong"})
+    for member in members[1:]:
+        assert member.wait_end() == 1
+        assert member.output.has("authentication failed, invalid user ID or password")
+
+
+def made_certificates(directory: Path) -> dict[str, str]:
+    """An authority, and one certificate of it for both sides, by openssl."""
+    run = partial(subprocess.run, cwd=directory, check=True, capture_output=True)
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    run([*new, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"])
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]
+    signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-keyout", "own.key", "-out", "own.crt"]
+    run([*new, "-subj", "/CN=own", *names, *signed])
+    return {name: str(directory / name) for name in ("ca.crt", "own.crt", "own.key")}
+
+
+def test_a_registry_may_demand_certificates(tmp_path: Path, members: list[Member]) -> None:
+    made = made_certificates(tmp_path)
+    keeper = Member("keeper", GO, tmp_path, {})
+    members.append(keeper)
+    keeper.begin(f"keeper={keeper.peer_url}", "new")
+    keeper.wait_ready()
+    keeper.client.put(f"{PREFIX}/_config/size".encode(), b"1")
+    keeper.stop()
+    secure = keeper.client_url.replace("http", "https")
+    keeper.flags = {
+        "listen-client-urls": secure,
+        "advertise-client-urls": secure,
+        "cert-file": made["own.crt"],
+        "key-file": made["own.key"],
+        "trusted-ca-file": made["ca.crt"],
+        "client-cert-auth": "true",
+    }
+    keeper.begin(f"keeper={keeper.peer_url}", "new")
+    keeper.wait_ready()
+    files = {
+        "discovery-cacert": made["ca.crt"],
+        "discovery-cert": made["own.crt"],
+        "discovery-key": made["own.key"],
+    }
+    begin(tmp_path, members, [OURS], secure, **files)
+    members[-1].wait_ready()
+    begin(tmp_path, members, [OURS], secure, **{**files, "discovery-key": "nowhere"})
+    assert members[-1].wait_end() == 1
+    assert members[-1].output.has(
+        "failed to join discovery cluster (open nowhere: no such file or directory)"
+    )
