@@ -165,6 +165,10 @@ def test_a_quorum_of_started_members_must_stay(
     assert changes.can_add_voter(voters) is add
     assert changes.can_remove_voter(voters, voters[-1].id) is remove
     assert changes.can_promote(voters) is promote
+    membership, _ = make(*voters)
+    assert membership.can_add_voter() is add
+    assert membership.can_remove_voter(voters[-1].id) is remove
+    assert membership.can_promote() is promote
 
 
 def test_a_cluster_newer_than_the_server_is_refused() -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from pyetcd import logs
 from pyetcd.cluster import changes, gojson
 from pyetcd.cluster.members import BadMember, Member, from_json, to_json
-from pyetcd.cluster.versions import Downgrade, Version, check_not_newer
+from pyetcd.cluster.versions import SERVER, Downgrade, Version, check_not_newer
 from pyetcd.proto.raft_pb2 import ConfChange
 
 _log = logs.get("cluster")
@@ -69,6 +69,12 @@ class Membership:
     def load(self) -> None:
         """`read`, and say in the log what was found. NewerCluster if the version agreed on is too new."""
         self.read()
+        if self.downgrade.enabled:
+            fields = {
+                "target-cluster-version": self.downgrade.target,
+                "current-server-version": str(SERVER),
+            }
+            _log.info("cluster is downgrading to target version", fields)
         check_not_newer(self.version)
         for member in self.list():
             _log.info(
@@ -113,6 +119,34 @@ class Membership:
 
     def by_name(self, name: str) -> Member | None:
         return next((member for member in self.list() if member.name == name), None)
+
+    # What may be asked for now
+
+    def can_add_voter(self) -> bool:
+        """Whether a quorum of started members stays if a voter is added that has not started."""
+        voters = self.voters()
+        fits = changes.can_add_voter(voters)
+        return fits or self._too_few("add", voters, len(voters) + 1)
+
+    def can_remove_voter(self, id: int) -> bool:
+        """Whether the voters left over have a quorum that has started."""
+        voters = self.voters()
+        left = [member for member in voters if member.id != id]
+        return changes.can_remove_voter(voters, id) or self._too_few("remove", left, len(left))
+
+    def can_promote(self) -> bool:
+        """Whether a quorum has started once a learner votes too, which has."""
+        voters = self.voters()
+        fits = changes.can_promote(voters)
+        return fits or self._too_few("promote", voters, len(voters) + 1, one_more=1)
+
+    def _too_few(self, change: str, members: Sequence[Member], size: int, *, one_more: int = 0) -> bool:
+        """Says why not. False."""
+        started = sum(member.is_started for member in members) + one_more
+        counts = {"number-of-started-member": started, "quorum": size // 2 + 1}
+        why = f"rejecting member {change}; started member will be less than quorum"
+        _log.warn(why, {**counts, **self._ids()})
+        return False
 
     # Applying
 
