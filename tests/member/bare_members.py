@@ -18,9 +18,11 @@ from pyetcd.raft import InvalidMessage
 from pyetcd.raft.codec import conf_change_of
 
 
-def bare(config: ServerConfig, cluster: Beginning | None = None) -> BareMember:
+def bare(
+    config: ServerConfig, cluster: Beginning | None = None, files: UnsyncedFiles | None = None
+) -> BareMember:
     """Open a member, or make it."""
-    files = UnsyncedFiles()
+    files = files or UnsyncedFiles()
     appender = NowAppender(files)
     opened = open_member(
         config,

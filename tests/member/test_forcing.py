@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from bare_members import BareMember, bare, elect, settle
 from test_opening_several import CLUSTER, NAMES, config, stop, trio
+from whole_member import UnsyncedFiles
 
 from pyetcd.cluster import changes
 from pyetcd.cluster.bootstrap import Beginning, NewCluster
@@ -192,6 +194,53 @@ def test_a_new_member_is_not_forced(tmp_path: Path) -> None:
     member = forced(tmp_path, initial_cluster=CLUSTER)
     assert len(member.opened.peers) == 2
     member.stop()
+
+
+class Interrupted(BaseException):
+    """The process ends here."""
+
+
+class EndsInTheLog(UnsyncedFiles):
+    """The power goes with the first write to the log, when so many sectors of it are on the disk."""
+
+    def __init__(self, sectors: int) -> None:
+        self._sectors = sectors
+        self._fds: set[int] = set()
+
+    def open(self, path: str, **how: bool) -> int:
+        fd = super().open(path, **how)
+        if path.endswith(".wal"):
+            self._fds.add(fd)
+        return fd
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+        if fd in self._fds:
+            end = (offset // 512 + self._sectors) * 512 if self._sectors else offset
+            super().pwrite(fd, data[: end - offset], offset)
+            raise Interrupted
+        super().pwrite(fd, data, offset)
+
+
+@pytest.mark.parametrize("ahead", [0, 5], ids=["", "with a database ahead of the log"])
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 8, 9, 10])
+@pytest.mark.parametrize("sectors", [0, 1, 9])
+def test_a_forced_start_cut_short_is_made_again(tmp_path: Path, sectors: int, count: int, ahead: int) -> None:
+    members = written(tmp_path, count)  # so that what is appended lies here and there in its sectors
+    members[0].opened.position.index += ahead
+    stop(members)
+    place = config(tmp_path, "a", force_new_cluster=True)
+    with pytest.raises(Interrupted):
+        bare(place, files=EndsInTheLog(sectors))
+    for name in ("forced", "as before"):  # without the locks of this process
+        shutil.copytree(tmp_path / "a", tmp_path / name / "a")
+    alone = forced(tmp_path / "forced")
+    settle([alone])
+    assert ids(alone) == [members[0].opened.member_id]
+    alone.stop()
+    as_before = bare(config(tmp_path / "as before", "a"))
+    settle([as_before])
+    assert len(ids(as_before)) in ((3,) if not sectors else (1,) if sectors == 9 else (1, 3))
+    as_before.stop()
 
 
 # Which entries
