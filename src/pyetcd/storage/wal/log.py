@@ -27,6 +27,7 @@ from pyetcd.storage.wal.frames import (
     STATE,
     Encoder,
     EntryLike,
+    HardState,
     HardStateLike,
     Marker,
     marker_bytes,
@@ -246,6 +247,9 @@ class Wal:
         if marker is not None:
             assert marker.conf_state, "a start reads the configuration from the marker"
             parts.append(self._encoder.record(SNAPSHOT, marker_bytes(marker)))
+            # It counts from here on, so that entries behind it leave no gap where the write is cut short.
+            reached = HardState(hard_state.term, hard_state.vote, marker.index)
+            parts.append(self._encoder.record(STATE, state_bytes(reached)))
             self._last_index = marker.index
         if entries:
             self._encoder.entries(entries, parts)
