@@ -135,7 +135,6 @@ impl Link {
                 io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
                     return "malformed chunked encoding".to_owned()
                 }
-                io::ErrorKind::BrokenPipe => return format!("write {}: write: {}", self.name, words(error)),
                 _ if error.raw_os_error().is_some() => return format!("read {}: read: {}", self.name, words(error)),
                 _ => {}
             }
