@@ -1,8 +1,9 @@
 """The network between members: one TCP proxy before every member's peer port, and what happens on each link.
 
 A link is what flows from one member to another, whoever dialled: etcd sends its messages both in requests of
-the sender and in answers to requests of the receiver. Whose a connection is, is read from its first request,
-which carries the header `X-Server-From`. Probes and questions about versions carry none and always pass.
+the sender and in answers to requests of the receiver. Whose a connection is, is read from the first request
+that carries the header `X-Server-From`. Probes and questions about versions, which carry none, may have gone
+before it on the same connection, and always pass.
 
 A link is in one of these states:
 
@@ -25,7 +26,6 @@ from enum import Enum
 from typing import TypeVar
 
 FROM = re.compile(rb"\r\nX-Server-From: ([0-9a-fA-F]+)\r\n", re.IGNORECASE)
-HEAD_END = b"\r\n\r\n"
 CHUNK = 1 << 16
 
 Result = TypeVar("Result")
@@ -161,39 +161,28 @@ class Network:
         connection = Connection(name, (writer, inner_writer))
         self._connections.add(connection)
         try:
-            first = await self._identify(connection, reader)
-            if self._is_to_be_reset(connection):
-                return
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(connection, self._there, first, reader, inner_writer))
-                both.create_task(self._pump(connection, self._back, b"", inner_reader, writer))
+                both.create_task(self._pump(connection, self._there, reader, inner_writer))
+                both.create_task(self._pump(connection, self._back, inner_reader, writer))
         except* OSError:
             pass  # one side is gone, and so is the other in a moment
         finally:
             connection.reset()
             self._connections.discard(connection)
 
-    async def _identify(self, connection: Connection, reader: asyncio.StreamReader) -> bytes:
-        """Read as far as it takes to know who dialled; what was read."""
-        first = b""
-        while HEAD_END not in first and len(first) < CHUNK:
-            if not (more := await reader.read(CHUNK)):
-                break
-            first += more
-        if found := FROM.search(first):
-            connection.source_id = found[1].decode().lower().lstrip("0")
-        return first
-
     async def _pump(
         self,
         connection: Connection,
         link_of: Callable[[Connection], Link],
-        first: bytes,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        chunk = first or await reader.read(CHUNK)
-        while chunk:
+        while chunk := await reader.read(CHUNK):
+            if not connection.source_id and (found := FROM.search(chunk)):
+                connection.source_id = found[1].decode().lower().lstrip("0")
+                if self._is_to_be_reset(connection):
+                    connection.reset()
+                    return
             if delay := link_of(connection).delay:
                 await asyncio.sleep(delay)  # what comes meanwhile goes on with the next chunk
             while (link := link_of(connection)).state is State.STALLED:
@@ -203,7 +192,6 @@ class Network:
             else:
                 writer.write(chunk)
                 await writer.drain()
-            chunk = await reader.read(CHUNK)
         if writer.can_write_eof():
             writer.write_eof()
 

@@ -152,8 +152,19 @@ def test_a_cut_link_has_no_connections_and_lets_none_be_made(
     again = socket.create_connection(("127.0.0.1", port), 5)
     again.sendall(REQUEST)
     assert is_gone(again)
+    receiver.newest(2)  # it was connected until it said whose it is
     network.heal()
     dial(port, receiver)
+
+
+def test_who_dialled_may_be_told_late(network: Network, port: int, receiver: Receiver) -> None:
+    network.between(["sender"], ["receiver"], State.CUT)
+    here = socket.create_connection(("127.0.0.1", port), 5)
+    here.sendall(b"GET /raft/probing HTTP/1.1\r\n\r\n")
+    there = receiver.newest()
+    assert read(there, 5) == b"GET /"
+    here.sendall(REQUEST)
+    assert is_gone(here)
 
 
 def test_a_delayed_link_is_late(network: Network, port: int, receiver: Receiver) -> None:
