@@ -16,6 +16,11 @@ from pyetcd.proto.rpc_pb2 import HashKVResponse
 
 SETTLE_SECONDS = 20.0
 POLL_SECONDS = 0.02
+DONE_ALREADY = (
+    "etcdserver: Peer URLs already exists",
+    "etcdserver: member not found",
+    "etcdserver: can only promote a learner member",
+)
 UNSYNCED_MEMBER = "etcdserver: can only promote a learner member which is in sync with leader"
 
 
@@ -196,14 +201,20 @@ class Cluster:
     @staticmethod
     def retried(change: Callable[[], object], seconds: float = SETTLE_SECONDS) -> None:
         """With strict reconfiguration a change is refused while a member is not known to have been connected
-        for five seconds, or while there is no leader."""
+        for five seconds, or while there is no leader. And etcd drops one, without a word to whoever waits,
+        when a new leader has not applied all it had in its log."""
         deadline = time.monotonic() + seconds
+        may_be_done = False
         while True:
             try:
                 change()
                 return
             except grpc.RpcError as error:
-                if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                if may_be_done and error.details() in DONE_ALREADY:
+                    return
+                may_be_done = may_be_done or error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+                retriable = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+                if error.code() not in retriable or time.monotonic() > deadline:
                     raise
             time.sleep(0.2)
 

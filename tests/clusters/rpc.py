@@ -33,6 +33,7 @@ from pyetcd.proto.rpc_pb2 import (
 )
 
 CALL_SECONDS = 10.0
+CHANGE_SECONDS = 3.0  # etcd leaves one that it has dropped unanswered
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_retries", 0),
@@ -128,17 +129,21 @@ class Client:
 
     def member_add(self, url: str, *, learner: bool = False) -> MemberAddResponse:
         request = MemberAddRequest(peerURLs=[url], isLearner=learner)
-        return self.ask("Cluster/MemberAdd", request, MemberAddResponse)
+        return self.ask("Cluster/MemberAdd", request, MemberAddResponse, CHANGE_SECONDS)
 
     def member_remove(self, id: int) -> MemberRemoveResponse:
-        return self.ask("Cluster/MemberRemove", MemberRemoveRequest(ID=id), MemberRemoveResponse)
+        return self.ask(
+            "Cluster/MemberRemove", MemberRemoveRequest(ID=id), MemberRemoveResponse, CHANGE_SECONDS
+        )
 
     def member_update(self, id: int, url: str) -> MemberUpdateResponse:
         request = MemberUpdateRequest(ID=id, peerURLs=[url])
-        return self.ask("Cluster/MemberUpdate", request, MemberUpdateResponse)
+        return self.ask("Cluster/MemberUpdate", request, MemberUpdateResponse, CHANGE_SECONDS)
 
     def member_promote(self, id: int) -> MemberPromoteResponse:
-        return self.ask("Cluster/MemberPromote", MemberPromoteRequest(ID=id), MemberPromoteResponse)
+        return self.ask(
+            "Cluster/MemberPromote", MemberPromoteRequest(ID=id), MemberPromoteResponse, CHANGE_SECONDS
+        )
 
     def move_leader(self, id: int) -> MoveLeaderResponse:
         """To be asked of the leader."""
