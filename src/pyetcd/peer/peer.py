@@ -5,7 +5,8 @@ if the other side has asked for one, everything else (and a MsgApp else) on the 
 there is no stream, as a single request.
 
 What arrives is processed at once and in order. A message must come from the member whose stream it is on;
-only what members forward for others (proposals, read indexes, leader transfers) may carry another's name.
+only what members forward for others (proposals, read indexes, leader transfers) may carry another's name. A
+MsgSnap that comes without its database, which etcd would end at, is not for raft either.
 """
 
 from __future__ import annotations
@@ -31,6 +32,24 @@ from pyetcd.raft import InvalidMessage, Message, MessageType, ProposalDropped
 FORWARDED: Final = frozenset((MessageType.MsgProp, MessageType.MsgReadIndex, MessageType.MsgTransferLeader))
 
 _log = logs.get("peer")
+
+
+def unfit(message: Message, sender: int) -> str | None:
+    """Why a message that came from `sender`, not as a snapshot, is not for raft; None when it is."""
+    if message.from_ != sender and message.type not in FORWARDED:
+        return "from field mismatch"
+    if message.type == MessageType.MsgSnap:
+        return "snapshot without a database"
+    return None
+
+
+def described(message: Message, sender: int) -> dict[str, object]:
+    """Fields of a log line about a message."""
+    return {
+        "message-type": message.type.name,
+        "from": hex_id(message.from_),
+        "remote-peer-id": hex_id(sender),
+    }
 
 
 class Peer:
@@ -66,16 +85,10 @@ class Peer:
     def receive(self, message: Message) -> None:
         """A message that came on a stream of this peer."""
         link = self.link
-        if message.from_ != link.id and message.type not in FORWARDED:
+        error = unfit(message, link.id)
+        if error is not None:
             link.counters.received_failures += 1
-            _log.warn(
-                "ignored Raft message; sender mismatch",
-                {
-                    "message-type": message.type.name,
-                    "from": hex_id(message.from_),
-                    "remote-peer-id": hex_id(link.id),
-                },
-            )
+            _log.warn("ignored Raft message", {**described(message, link.id), "error": error})
             return
         try:
             link.raft.process(message)

@@ -12,6 +12,8 @@ from pyetcd.peer.headers import CLUSTER_ID_MISMATCH, INCOMPATIBLE_VERSION, heade
 if TYPE_CHECKING:
     from pyetcd._native import HttpResponse
 
+# Who answers here has the URL of somebody else. etcd takes that for its removal and ends.
+MISMATCH: Final = b"to mismatch member"
 REMOVED: Final = "the member has been permanently removed from the cluster"
 
 _log = logs.get("peer")
@@ -30,7 +32,7 @@ def check_post_response(response: HttpResponse, url: str, to: int, cluster_id: i
     status = response.status
     if status == HTTPStatus.NO_CONTENT:
         return
-    if status == HTTPStatus.FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN and MISMATCH not in response.body:
         raise PostFailed(REMOVED, removed=True)
     if status != HTTPStatus.PRECONDITION_FAILED:
         raise PostFailed(f"unexpected http status {status_text(status)} while posting to {quote(url)}")

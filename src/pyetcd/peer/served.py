@@ -13,13 +13,13 @@ from pyetcd.peer import kinds, replies
 from pyetcd.peer.counters import Counters
 from pyetcd.peer.headers import Headers, Identity, header, hex_id, parse_id
 from pyetcd.peer.kinds import StreamKind
-from pyetcd.peer.peer import FORWARDED
+from pyetcd.peer.peer import described, unfit
 from pyetcd.peer.pipeline import RAFT_PATH
 from pyetcd.peer.prober import PROBING_PATH, probing_answer
 from pyetcd.peer.seams import Raft, Refused
 from pyetcd.peer.snapshot_in import SnapshotReceiver
 from pyetcd.peer.wire import SNAPSHOT_PATH, PeerWire
-from pyetcd.raft import InvalidMessage
+from pyetcd.raft import InvalidMessage, ProposalDropped
 from pyetcd.raft.codec import decode_message
 from pyetcd.version import SERVER_VERSION
 
@@ -93,24 +93,21 @@ class Served:
             replies.error(self._server, call, 400, "error unmarshalling raft message", self._cluster)
             return
         counters.received_bytes += len(request.body)
-        if message.from_ != sender and message.type not in FORWARDED:
-            _log.warn(
-                "ignored Raft message; sender mismatch",
-                {
-                    "message-type": message.type.name,
-                    "from": hex_id(message.from_),
-                    "remote-peer-id": hex_id(sender),
-                },
-            )
+        unfitness = unfit(message, sender)
+        if unfitness is not None:
+            _log.warn("ignored Raft message", {**described(message, sender), "error": unfitness})
             counters.received_failures += 1
-            replies.error(self._server, call, 400, "from field mismatch", self._cluster)
+            replies.error(self._server, call, 400, unfitness, self._cluster)
             return
         try:
             self._raft.process(message)
         except Refused as error:
             replies.refused(self._server, call, error, self._cluster)
         except Exception as error:
-            _log.warn("failed to process Raft message", {**local, "error": error})
+            foreseen = isinstance(error, InvalidMessage | ProposalDropped)
+            _log.warn(
+                "failed to process Raft message", {**local, "error": error}, exc=None if foreseen else error
+            )
             replies.error(self._server, call, 500, "error processing raft message", self._cluster)
         else:
             self._server.http_reply(call, 204, self._cluster, b"")

@@ -3,8 +3,9 @@
 Rules that hold here:
 
 * Messages are encoded when they are sent, and go to the wire with the turn's `flush`, all streams at once.
-* A stream never makes memory grow: beyond `BACKLOG_BYTES_MAX` bytes or `BACKLOG_MESSAGES_MAX` messages that
-  have not left, and when nothing has left for `STALL_SECONDS`, the stream is dropped and raft told.
+* A stream never makes memory grow: when more than `BACKLOG_BYTES_MAX` bytes before a message, or more than
+  `BACKLOG_MESSAGES_MAX` messages, have not left, and when nothing has left for `STALL_SECONDS`, the stream is
+  dropped and raft told.
 * Whether anything has left is known at each flush; the link heartbeat sees to it that there is one.
 * A second request for the same stream replaces the first: the other side has lost that one.
 """
@@ -94,6 +95,7 @@ class OutgoingStream:
 
     def attach(self, call: int) -> None:
         """`call` is answered with this stream from now on; its headers have been sent."""
+        unsent = bool(self._unsent_ends)
         replaced = self._end()
         if self._kind is kinds.MSGAPP:
             self._encoder = MsgAppV2Encoder(self._outbox.batches)
@@ -113,6 +115,8 @@ class OutgoingStream:
         self._link.status.activate()
         if replaced:
             _log.warn("closed TCP streaming connection with remote peer", self._fields())
+            if unsent:
+                self._link.raft.report_unreachable(self._link.id)
         _log.info("established TCP streaming connection with remote peer", self._fields())
         self._timer = self._link.loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
@@ -141,7 +145,7 @@ class OutgoingStream:
         ends = self._unsent_ends
         while ends and ends[0] <= left:
             ends.popleft()
-        if unsent > BACKLOG_BYTES_MAX or len(ends) > BACKLOG_MESSAGES_MAX:
+        if unsent - size > BACKLOG_BYTES_MAX or len(ends) > BACKLOG_MESSAGES_MAX:
             _log.warn(
                 "dropped internal Raft message since sending buffer is full",
                 {
