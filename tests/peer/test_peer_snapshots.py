@@ -253,6 +253,9 @@ def test_one_snapshot_is_received_at_a_time_and_a_second_try_replaces_the_first(
         await second.send(framed(snapshot()))
         assert first.call in two.server.hung_up
         assert two.raft.sinks[0].aborted
+        other = Post(two, three)
+        await settle()
+        assert other.answer == (503, b"another snapshot is being received\n")
         await second.send(b"new data")
         await second.end()
         assert second.answer == (204, b"")

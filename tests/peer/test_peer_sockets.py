@@ -14,6 +14,8 @@ from peer_fakes import Data, FakeRaft
 
 from pyetcd._native import ClientTls, HttpRequest, Meta, Tls
 from pyetcd.cluster.urls import Url, parse_url
+from pyetcd.peer import stream_out
+from pyetcd.peer.headers import Identity
 from pyetcd.peer.port import PeerPort
 from pyetcd.peer.transport import Transport
 from pyetcd.peer.wire import PeerWire, Unreachable
@@ -157,6 +159,7 @@ def test_other_requests_are_answered_and_failures_have_a_text(kind: str, tmp_pat
             one.wire.request(two.url, "GET", "/hello", timeout_seconds=5) for _ in range(50)
         ]
         assert {found.status for found in await asyncio.gather(*answers)} == {200}
+        assert len(one.wire._owners) == 4  # two streams each way, and nothing of what is over
         await two.close()
         with pytest.raises(Unreachable, match="connect: "):
             await one.wire.request(two.url, "GET", "/hello", timeout_seconds=5)
@@ -226,3 +229,51 @@ def test_one_address_serves_both_schemes(tmp_path: Path) -> None:
         await wire.close()
 
     asyncio.run(whole())
+
+
+def test_a_peer_that_does_not_read_loses_its_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_out, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(stream_out, "HEARTBEAT_SECONDS", 0.1)
+
+    async def whole() -> None:
+        one = Member(1, parse_url(f"http://127.0.0.1:{free_port()}"))
+        one.transport.add_peer(2, [parse_url("http://127.0.0.1:1")])
+        headers = Identity(2, CLUSTER_ID, ()).stream_headers(1)
+        lines = [f"{key}: {value}" for key, value in (("Host", one.url.host), *headers)]
+        request = "\r\n".join(["GET /raft/stream/msgapp/2 HTTP/1.1", *lines, "", ""])
+        reader, writer = await asyncio.open_connection(one.url.hostname, int(one.url.port), limit=1024)
+        writer.write(request.encode())
+        [appends, _] = streams(one)
+        try:
+            await until(lambda: appends.attached)
+            one.transport.send([append(10, 1, 30_000_000)])
+            await until(lambda: not appends.attached)
+            assert 2 in one.raft.unreachable
+            received = 0
+            try:
+                while chunk := await reader.read(1 << 20):
+                    received += len(chunk)
+            except ConnectionError:
+                pass
+            assert received < 30_000_000  # what had not been sent is gone with the stream
+        finally:
+            writer.close()
+            await one.close()
+
+    asyncio.run(whole())
+
+
+def test_a_turn_in_which_a_handler_raises_is_a_turn_like_others(tmp_path: Path) -> None:
+    async def work(one: Member, two: Member) -> None:
+        def broken(call: int, request: HttpRequest, meta: Meta) -> None:
+            if request.target == "/late":
+                two.wire.server.http_reply(call, 200, (), b"answered")
+            raise RuntimeError("a bug")
+
+        two.wire.on_request = broken
+        assert (await one.wire.request(two.url, "GET", "/early", timeout_seconds=5)).status == 500
+        assert (await one.wire.request(two.url, "GET", "/late", timeout_seconds=5)).body == b"answered"
+        one.transport.send([append(10, 1, 10)])
+        await until(lambda: two.raft.got)
+
+    play("http", tmp_path, work)

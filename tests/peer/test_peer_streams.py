@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from peer_fakes import FakeRequest, Member, Net, pair, run
 
+from pyetcd._native import CANCEL
 from pyetcd.peer import stream_out
 from pyetcd.peer.frames import LINK_HEARTBEAT, MessageEncoder, encode_framed
 from pyetcd.peer.seams import Refused
@@ -62,6 +63,7 @@ def test_a_turn_goes_to_the_wire_in_one_piece_and_soon_without_a_flush(net: Net)
         await asyncio.sleep(0.01)
         assert sent == [3]
         assert len(two.raft.got) == 3
+        assert one.transport._outbox.batches._entries == ()  # nothing is kept beyond the turn
 
     scene(work())
 
@@ -153,7 +155,12 @@ def test_a_second_request_replaces_the_first(net: Net) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert one.server.answered[call].status == 200
-        assert one.transport._peers[2]._messages._call != old
+        stream = one.transport._peers[2]._messages
+        assert stream._call == call != old
+        one.server.push(CANCEL, old)  # the end of the first is nothing to the second
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert stream._call == call
 
     scene(work())
 
@@ -278,8 +285,10 @@ def test_remotes_get_answers_as_requests_until_they_are_peers(net: Net) -> None:
         one.transport.send([heartbeat(1)])
         await asyncio.sleep(0.1)
         assert two.raft.got == [heartbeat(1)]
+        remote = one.transport._remotes[2]
         one.knows(two)
         assert not one.transport.has_remote(2)
+        assert remote._pipeline._stopped
         two.knows(one)
         await asyncio.sleep(0.2)
         one.transport.send([heartbeat(2)])
@@ -311,7 +320,9 @@ def test_stopping_ends_everything(net: Net) -> None:
         one, two = await pair()
         await one.close()
         net.dials.clear()
-        await asyncio.sleep(1)
+        one.transport.counters[2].round_trip_seconds.clear()
+        await asyncio.sleep(60)
+        assert one.transport.counters[2].round_trip_seconds == []
         assert [dial for dial in net.dials if dial[0] == "10.0.0.1:2380"]
         assert [dial for dial in net.dials if dial[0] == "10.0.0.2:2380"] == []
         assert two.transport.active_since(1) is None
