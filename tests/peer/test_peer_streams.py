@@ -165,6 +165,23 @@ def test_a_second_request_replaces_the_first(net: Net) -> None:
     scene(work())
 
 
+def test_raft_is_told_when_a_stream_is_replaced_that_had_more_to_say(net: Net) -> None:
+    async def work() -> None:
+        one, two = await pair()
+        since = one.transport.active_since(2)
+        headers = [(key.lower(), value) for key, value in two.transport.identity.stream_headers(1)]
+        net.frozen.add(one.server)
+        one.transport.send([heartbeat()])
+        await asyncio.sleep(0.01)
+        assert one.raft.unreachable == []
+        one.server.request(FakeRequest("GET", "/raft/stream/message/2", headers))
+        await asyncio.sleep(0.01)
+        assert one.raft.unreachable == [2]
+        assert one.transport.active_since(2) == since  # it has been active all the time
+
+    scene(work())
+
+
 def test_a_stream_that_does_not_move_is_closed_and_raft_told(net: Net) -> None:
     async def work() -> None:
         one, two = await pair()
