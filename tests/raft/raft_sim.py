@@ -38,6 +38,7 @@ from pyetcd.raft import (
     Transition,
 )
 from pyetcd.raft.codec import conf_change_of, decode_message, encode_message
+from pyetcd.raft.quorum import Vote
 
 EVERYBODY = (1, 2, 3, 4, 5)
 FIRST_INDEX = 1  # of the snapshot that founders start from
@@ -184,6 +185,12 @@ class Member:
         assert self.node is not None
         log = self.node._raft.log
         return {index: log.term(index) for index in range(log.first_index(), log.last_index() + 1)}
+
+    def last(self) -> tuple[int, int]:
+        """Term and index of the last entry, as logs are compared."""
+        assert self.node is not None
+        log = self.node._raft.log
+        return log.term(log.last_index()), log.last_index()
 
     def step(self, message: Message) -> None:
         assert self.node is not None
@@ -478,6 +485,22 @@ class World:
                 except ProposalDropped:
                     pass
         return False
+
+    def stuck(self) -> bool:
+        """Nobody can ever be elected again, which etcd's raft allows in one case: its members live by the
+        configurations they have applied, not by those in their logs. So one who still counts the others needs
+        their votes and does not get them, as they have more in their logs; and they do not stand, since they
+        have applied that they are no voters any more. It takes joint configurations, which etcd does not use.
+        """
+        return not any(self.electable(member) for member in self.members.values())
+
+    def electable(self, candidate: Member) -> bool:
+        """Whether everybody who is not ahead of it would be enough."""
+        node = candidate.node
+        if node is None or node.id not in node.config.voters:
+            return False
+        votes = {m.id: m.last() <= candidate.last() for m in self.members.values() if m.node is not None}
+        return node.config.voters.vote(votes) is Vote.WON
 
     def quiet(self) -> None:
         """Until there is nothing left to do but wait."""
