@@ -110,6 +110,8 @@ class Line:
         )
         member = SimpleNamespace(
             leases=self.leases,
+            elsewhere=self,
+            is_certain=True,
             config=config,
             store=self,
             header=lambda revision: response_header(1, 2, revision, 4),
@@ -122,7 +124,13 @@ class Line:
             cast(Any, member), cast(Any, outbox), Answers(cast(Any, self), self.loop), self.leadership, CALL
         )
 
-    def propose(self, kind: int, payload: bytes, request: Message, done: Any, token: Any, /) -> None:
+    def renew(self, lease_id: int, again: Any, answered: Any, fail: Any) -> None:
+        """As `member.elsewhere` where this member is about to know by itself."""
+        self.leases.when_primary(again, fail)
+
+    def propose(
+        self, term: int, kind: int, payload: bytes, request: Message, done: Any, token: Any, /
+    ) -> None:
         if self.refuses:
             raise errors.TOO_MANY_REQUESTS
         self.proposals.append(Proposal(kind, request, done, token))
@@ -174,7 +182,7 @@ class Line:
 
 def primary(features: str = "") -> Line:
     line = Line(features)
-    line.leases.promote()
+    line.leases.promote(1)
     return line
 
 
@@ -265,7 +273,7 @@ def test_a_lease_that_has_run_out_is_asked_for_again_where_the_leader_has_change
     line.ask(1)
     line.leases.demote()
     assert line.answers == []
-    line.leases.promote()
+    line.leases.promote(1)
     assert line.answers == [(1, TTL)]
 
 
@@ -274,7 +282,7 @@ def test_a_renewal_waits_for_a_leader_and_ends_the_stream_when_there_is_none() -
     line.grant(1)
     line.ask(1, 1)
     assert line.answers == []
-    line.leases.promote()
+    line.leases.promote(1)
     assert line.answers == [(1, TTL), (1, TTL)]
     line.leases.demote()
     line.ask(1)

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from crash_member import ROUNDS, SEED
@@ -27,6 +29,7 @@ from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
 from pyetcd.member.opening import open_member
 from pyetcd.mvcc.answer import Answer, finish
+from pyetcd.peer.wire import PeerWire
 from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.kv_pb2 import KeyValue
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
@@ -59,6 +62,7 @@ KINDS: dict[type[Message], int] = {
     LeaseRevokeRequest: RAFT.LEASE_REVOKE_FIELD_NUMBER,
 }
 State = dict[bytes, tuple[bytes, int, int]]  # value, mod revision and lease by key
+NOWHERE = cast(PeerWire, SimpleNamespace(server=None))  # a member without others dials nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ async def running(files: PowerFiles, config: ServerConfig, chance: random.Random
     appender = PowerAppender(files, loop, chance)
     executor = ThreadPoolExecutor(2)
     opened = open_member(config, files, executor, appender, chance, segment_bytes=SEGMENT_BYTES)
-    member = Member(config, opened, loop, int(loop.time() * 1000), failures.append)
+    member = Member(config, opened, loop, int(loop.time() * 1000), NOWHERE, failures.append, lambda: None)
     appender.on_news = member.on_wake
     member.start()
     try:

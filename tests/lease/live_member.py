@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 from google.protobuf.message import Message
 
@@ -18,6 +20,7 @@ from pyetcd.member.features import FeatureGates
 from pyetcd.member.member import Member
 from pyetcd.member.opening import open_member
 from pyetcd.mvcc.answer import Answer
+from pyetcd.peer.wire import PeerWire
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import (
     AlarmRequest,
@@ -31,6 +34,7 @@ from pyetcd.proto.rpc_pb2 import (
 from pyetcd.storage.files import OsFiles
 
 DEADLINE_SECONDS = 30.0
+NOWHERE = cast(PeerWire, SimpleNamespace(server=None))  # a member without others dials nobody
 KINDS: dict[type[Message], int] = {
     PutRequest: InternalRaftRequest.PUT_FIELD_NUMBER,
     DeleteRangeRequest: InternalRaftRequest.DELETE_RANGE_FIELD_NUMBER,
@@ -68,7 +72,7 @@ async def running(directory: Path, features: str = "") -> AsyncIterator[Member]:
         config = replace(config, features=FeatureGates().with_text(features))
     with ThreadPoolExecutor(2) as executor:
         opened = open_member(config, OsFiles(), executor, appender, random.Random(1))
-        member = Member(config, opened, loop, int(loop.time() * 1000), failures.append)
+        member = Member(config, opened, loop, int(loop.time() * 1000), NOWHERE, failures.append, lambda: None)
 
         def woken() -> None:
             wake.clear()

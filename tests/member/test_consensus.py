@@ -12,13 +12,23 @@ import pytest
 from pyetcd._native import Appender, Wake
 from pyetcd.cluster.bootstrap import metadata
 from pyetcd.member.consensus import Consensus
-from pyetcd.raft import Config, Entry, HardState, MemoryStorage, Node
+from pyetcd.raft import Config, Entry, HardState, MemoryStorage, Node, Snapshot
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.storage.files import OsFiles
 from pyetcd.storage.wal import Wal
 
 MEMBER = 0x8E9E05C52164694D
 DEADLINE_SECONDS = 20.0
+
+
+class NoSnapshots:
+    """A member alone is sent none."""
+
+    def save(self, snapshot: Snapshot, saved: Callable[[], None]) -> None:
+        raise AssertionError("nobody sends a snapshot")
+
+    def install(self, snapshot: Snapshot) -> None:
+        raise AssertionError("nobody sends a snapshot")
 
 
 class Member:
@@ -64,6 +74,7 @@ class Member:
             on_dropped=self.dropped.extend,
             on_failure=self.failures.append,
             send=lambda messages: None,
+            snapshots=NoSnapshots(),
         )
 
     def apply(self, entry: Entry) -> bool:

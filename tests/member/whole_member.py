@@ -13,12 +13,14 @@ from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import TypeVar, cast
 
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
 from pyetcd.member.opening import Opened, open_member
 from pyetcd.mvcc.answer import Answer, finish
+from pyetcd.peer.wire import PeerWire
 from pyetcd.proto.kv_pb2 import KeyValue
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse
@@ -26,6 +28,8 @@ from pyetcd.storage.files import Files, OsFiles
 
 SEGMENT_BYTES = 4 << 10
 CURRENT_SECONDS = 20.0
+
+NOWHERE = cast(PeerWire, SimpleNamespace(server=None))  # a member without others dials nobody
 
 T = TypeVar("T")
 
@@ -128,7 +132,8 @@ async def serving(
     failed: list[BaseException] = []
     loop = asyncio.get_running_loop()
     parts = opened(config, files, executor, appender)
-    member = Member(config, parts, loop, 1_700_000_000_000, (failed if failures is None else failures).append)
+    failures = failed if failures is None else failures
+    member = Member(config, parts, loop, 1_700_000_000_000, NOWHERE, failures.append, lambda: None)
     if appender is not None:
         appender.on_done = member.on_wake
     member.start()

@@ -23,7 +23,19 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 
 from pyetcd import logs
-from pyetcd._native import CANCEL, HALF_CLOSE, HTTP, MESSAGE, OPEN, UNARY, WRITABLE, HttpRequest, Meta, Server
+from pyetcd._native import (
+    CANCEL,
+    HALF_CLOSE,
+    HTTP,
+    MESSAGE,
+    OPEN,
+    UNARY,
+    WRITABLE,
+    HttpRequest,
+    HttpResponse,
+    Meta,
+    Server,
+)
 from pyetcd.proto import errors
 from pyetcd.proto.errors import INTERNAL, EtcdError
 from pyetcd.storage.bolt import DatabaseError
@@ -32,7 +44,7 @@ Body = bytes | Sequence[bytes]
 Unary = Callable[[int, bytes, Meta], Body | None]
 AsyncUnary = Callable[[int, bytes, Meta], Coroutine[None, None, Body]]
 
-Event = tuple[int, int, int, bytes | HttpRequest | None, Meta | None]
+Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | None]
 """`(kind, call, method, payload, meta)`, as the wire hands it over."""
 
 OnSlow = Callable[[Event, Body | None, float], None]
@@ -173,7 +185,12 @@ class Dispatcher:
             self._outbox.finish(call, INTERNAL, BAD_MESSAGE + _decode_text(error))
 
     def _other(
-        self, kind: int, call: int, method: int, payload: bytes | HttpRequest | None, meta: Meta | None
+        self,
+        kind: int,
+        call: int,
+        method: int,
+        payload: bytes | HttpRequest | HttpResponse | None,
+        meta: Meta | None,
     ) -> None:
         if kind == MESSAGE:
             stream = self._streams.get(call)

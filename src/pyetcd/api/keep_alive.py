@@ -28,7 +28,7 @@ from pyetcd.api.watch import MALFORMED
 from pyetcd.lease.deadlines import Loop
 from pyetcd.lease.lessor import NotRenewed
 from pyetcd.member.member import Member
-from pyetcd.proto import strict
+from pyetcd.proto import errors, strict
 from pyetcd.proto.errors import INTERNAL, OK, RESOURCE_EXHAUSTED, UNKNOWN, EtcdError
 from pyetcd.proto.rpc_pb2 import LeaseKeepAliveRequest, LeaseKeepAliveResponse
 
@@ -160,7 +160,9 @@ class KeepAlive:
             self.end(self._end)
 
     def _renew(self, lease_id: int) -> None:
-        if self._is_fast or self._leases.is_applied:
+        if not self._member.is_certain:
+            self._hold(lambda go: self._member.when_current(go, self._fail), lease_id)
+        elif self._is_fast or self._leases.is_applied:
             self._try(lease_id)
         else:
             self._hold(lambda go: self._leases.when_applied(go, self._fail), lease_id, applied=True)
@@ -181,7 +183,26 @@ class KeepAlive:
         elif ttl is NotRenewed.CHECKPOINTED:
             self._hold_for_checkpoint(lease_id)
         else:
-            self._hold(lambda go: leases.when_primary(go, self._fail), lease_id)
+            self._is_held = True
+            self._member.elsewhere.renew(
+                lease_id,
+                lambda: self._again(lease_id, False, False),
+                lambda ttl: self._told(lease_id, ttl),
+                lambda error: self._not_told(lease_id, error),
+            )
+
+    def _told(self, lease_id: int, ttl: int) -> None:
+        """The leader has answered."""
+        if self._is_open:
+            self._is_held = False
+            self._answer(lease_id, ttl)
+            self._go_on()
+
+    def _not_told(self, lease_id: int, error: Exception) -> None:
+        if isinstance(error, errors.LEASE_NOT_FOUND):
+            self._told(lease_id, 0)
+        else:
+            self._fail(error)
 
     def _answer(self, lease_id: int, ttl: int) -> None:
         header = self._member.header(self._member.store.revision)

@@ -92,7 +92,25 @@ class Leases:
             except Exception as error:
                 fail(error)
 
-        leases.when_primary(lambda: leases.when_applied(look, fail), fail)
+        def local() -> None:
+            leases.when_applied(look, fail)
+
+        def told(response: LeaseTimeToLiveResponse) -> None:
+            self._finish(call, self._with_revision(response), None)
+
+        def not_told(error: Exception) -> None:
+            if isinstance(error, errors.LEASE_NOT_FOUND):
+                response = LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
+                self._finish(call, self._with_revision(response), None)
+            else:
+                fail(error)
+
+        if not leases.lessor.is_primary:
+            self._member.elsewhere.time_to_live(request.ID, request.keys, local, told, not_told)
+        elif self._member.is_certain:
+            local()
+        else:
+            self._member.when_current(local, fail)
         return None
 
     def _time_to_live(self, request: LeaseTimeToLiveRequest) -> Work:

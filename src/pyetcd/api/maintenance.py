@@ -1,4 +1,4 @@
-"""The Maintenance service: status, alarms and hashes."""
+"""The Maintenance service: status, alarms, hashes, and who leads."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pyetcd.proto.rpc_pb2 import (
     HashKVResponse,
     HashRequest,
     HashResponse,
+    MoveLeaderRequest,
     StatusRequest,
     StatusResponse,
 )
@@ -44,6 +45,7 @@ class Maintenance:
             "/etcdserverpb.Maintenance/Alarm": self.alarm,
             "/etcdserverpb.Maintenance/Hash": self.hash,
             "/etcdserverpb.Maintenance/HashKV": self.hash_kv,
+            "/etcdserverpb.Maintenance/MoveLeader": self.move_leader,
         }
 
     def status(self, call: int, payload: bytes, meta: Meta) -> Body:
@@ -76,6 +78,12 @@ class Maintenance:
             raise EtcdError(INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
         answer = await self._member.request(ALARM, payload, request)
         return self._member.encode(answer)
+
+    async def move_leader(self, call: int, payload: bytes, meta: Meta) -> Body:
+        """Hand the leadership on. The answer is empty, header and all, as etcd's."""
+        request = strict.parse(MoveLeaderRequest, payload)
+        await self._member.transfer.move(request.targetID)
+        return b""
 
     async def hash(self, call: int, payload: bytes, meta: Meta) -> Body:
         """CRC-32C over every bucket."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
@@ -50,6 +50,7 @@ class ClientServer:
         metrics: MemberMetrics,
         loop: asyncio.AbstractEventLoop,
         chance: random.Random,
+        unix: Callable[[], float],
     ) -> None:
         config = member.config
         self._member = member
@@ -71,7 +72,7 @@ class ClientServer:
         outbox = Outbox(self._server, loop)
         outbox.on_slow = stats.note
         kv, maintenance = KV(member, outbox), Maintenance(member)
-        cluster, health = Cluster(member), Health(outbox)
+        cluster, health = Cluster(member, unix), Health(outbox)
         self._leadership = Leadership(member)
         self._leadership_seconds = config.election_ticks * config.heartbeat_interval_ms / 1000
         self.hub = WatchHub(
@@ -84,7 +85,7 @@ class ClientServer:
             message_bytes_max=config.max_request_bytes + GRPC_OVERHEAD_BYTES,
             progress_seconds=config.effective_watch_progress_notify_interval_seconds,
         )
-        member.store.watch(self.hub.on_change, self.hub.on_bulk)
+        member.store.watch(self.hub.on_change, self.hub.on_bulk, self.hub.restored)
         watch = Watch(self.hub, self._leadership, outbox.finish)
         leases = Leases(member, outbox, self._leadership, loop)
         unary: Mapping[str, Unary] = {**kv.unary, **leases.unary, **maintenance.unary, **health.unary}
@@ -195,7 +196,12 @@ UNARY = (
     "/etcdserverpb.Maintenance/Alarm",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
+    "/etcdserverpb.Maintenance/MoveLeader",
+    "/etcdserverpb.Cluster/MemberAdd",
+    "/etcdserverpb.Cluster/MemberRemove",
+    "/etcdserverpb.Cluster/MemberUpdate",
     "/etcdserverpb.Cluster/MemberList",
+    "/etcdserverpb.Cluster/MemberPromote",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
 )

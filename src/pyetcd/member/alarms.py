@@ -25,7 +25,12 @@ class Alarms:
         self._backend = backend
         self._active: dict[tuple[int, int], AlarmMember] = {}
         self.seen: dict[tuple[int, int], AlarmMember] = {}  # active now or since the start
-        for key, _ in backend.scan(BUCKET, b""):
+        self.load()
+
+    def load(self) -> None:
+        """As the database has them: at the start, or when another one has taken its place."""
+        self._active.clear()
+        for key, _ in self._backend.scan(BUCKET, b""):
             member = AlarmMember.FromString(key)
             self._active[member.alarm, member.memberID] = member
             self.seen[member.alarm, member.memberID] = member

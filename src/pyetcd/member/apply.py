@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from pyetcd import logs
+from pyetcd.cluster.membership import Applied as AppliedChange
 from pyetcd.cluster.membership import Membership
 from pyetcd.cluster.versions import Downgrade, Version
 from pyetcd.lease.lessor import Lessor
@@ -35,7 +36,7 @@ from pyetcd.member.requests import Waiter, Waiters
 from pyetcd.mvcc.answer import Answer, Applied, Unfinished
 from pyetcd.mvcc.store import Store
 from pyetcd.proto import deep, errors
-from pyetcd.proto.errors import EtcdError
+from pyetcd.proto.errors import UNKNOWN, EtcdError
 from pyetcd.proto.membership_pb2 import (
     ClusterMemberAttrSetRequest,
     ClusterVersionSetRequest,
@@ -57,7 +58,7 @@ from pyetcd.proto.rpc_pb2 import (
     RangeRequest,
     TxnRequest,
 )
-from pyetcd.raft import Entry, InvalidMessage, Node
+from pyetcd.raft import Entry, InvalidConfChange, InvalidMessage, Node
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.storage.bolt import DatabaseError
 
@@ -104,6 +105,7 @@ class Applier:
         on_no_space: Callable[[], None],
         on_new_term: Callable[[], None],
         on_version: Callable[[bool], None],
+        on_change: Callable[[int, AppliedChange | EtcdError], None],
         hold: Callable[[], None],
         release: Callable[[], None],
         on_failure: Callable[[BaseException], None],
@@ -123,12 +125,14 @@ class Applier:
         self._on_no_space = on_no_space
         self._on_new_term = on_new_term
         self._on_version = on_version
+        self._on_change = on_change
         self._hold = hold
         self._release = release
         self._on_failure = on_failure
         self._times = times
         self._clock = times.clock
         self._groups = Groups(times)
+        self._unfinished: Running | None = None  # the entry that takes turns
         self._kind = 0  # of the entries that are timed together, 0: none are
         self._handler: Callable[[Any], Result] = _unknown  # of that kind
         self._since = self._groups.since
@@ -171,6 +175,13 @@ class Applier:
             return True
         return self._run(kind, request, entry.data, None)
 
+    def cease(self) -> None:
+        """The member stops: who waits for the entry that takes turns is told so, since its end will not
+        come."""
+        running, self._unfinished = self._unfinished, None
+        if running is not None and running.waiter is not None:
+            running.waiter.done(running.waiter.token, None, errors.STOPPED())
+
     def batch_done(self) -> None:
         """No entry follows at once."""
         if self._kind:
@@ -210,6 +221,7 @@ class Applier:
     def _later(self, running: Running, result: Result) -> bool:
         """The entry, or its answer, takes more turns."""
         if isinstance(result, Unfinished):
+            self._unfinished = running
             self._hold()
             self._jobs.start(
                 result.steps,
@@ -231,6 +243,7 @@ class Applier:
         return True
 
     def _finished(self, running: Running, outcome: Result | Exception) -> None:
+        self._unfinished = None
         if isinstance(outcome, OWN_FAULTS):
             self._end(running.waiter, outcome)
             return
@@ -380,12 +393,19 @@ class Applier:
         try:
             applied = conf_change_of(entry)
             change = ConfChange.FromString(entry.data)
-            self._cluster.validate(change)
-        except (EtcdError, DecodeError, InvalidMessage) as error:
-            _log.error("Validation on configuration change failed", {"error": str(error)})
+        except (DecodeError, InvalidMessage) as error:
+            _log.error("an entry is applied as nothing", {"index": entry.index, "error": str(error)})
             return
-        self._position.conf_state = self._node.apply_conf_change(applied)
-        self._cluster.apply(change)
+        try:
+            self._cluster.validate(change)
+            self._position.conf_state = self._node.apply_conf_change(applied)
+        except (EtcdError, InvalidConfChange) as error:
+            _log.error("Validation on configuration change failed", {"error": str(error)})
+            self._on_change(
+                change.id, error if isinstance(error, EtcdError) else EtcdError(UNKNOWN, str(error))
+            )
+            return
+        self._on_change(change.id, self._cluster.apply(change))
 
 
 def _inner(data: bytes) -> tuple[int, Message]:

@@ -220,6 +220,11 @@ class ServerConfig:
         return 5.0 + 2 * self.effective_election_timeout_seconds
 
     @property
+    def peer_dial_timeout_seconds(self) -> float:
+        """How long connecting to another member may take: 1 s of queue, and an election."""
+        return 1.0 + self.effective_election_timeout_seconds
+
+    @property
     def is_new_cluster(self) -> bool:
         return self.initial_cluster_state == "new"
 

@@ -1,25 +1,51 @@
 """The member's log: proposals in, entries on disk, committed entries out.
 
 Drives `raft.Node` with its storage writes apart (see the docstring of `pyetcd.raft`). The unit of work is a
-batch:
-proposals that arrive while an append is being made durable wait and become the next one, so the busier the
-member,
-the fewer the fsyncs. Rules that hold here:
+batch: proposals that arrive while an append is being made durable wait and become the next one, so the busier
+the member, the fewer the fsyncs. Rules that hold here:
 
 * Nothing is applied, and so nothing answered, before it is durable here and committed.
 * Committed entries are handed on in order, each once; while `apply` says it is busy, they wait.
+* A snapshot of the leader's is durable, file first, then marker, then the hard state that calls its index
+  committed, before raft hears so, and only then put in the place of the state machine, as one more thing to
+  be applied. While its file is written nothing else is appended.
+* Nothing leaves for a member that has been removed.
 * A failed write to the log is final: `on_failure` is told, nothing more is proposed or applied.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Protocol
 
-from pyetcd.raft import Entry, MemoryStorage, Message, Node, ProposalDropped, ReadState, Ready
+from pyetcd.raft import (
+    AnyConfChange,
+    Entry,
+    MemoryStorage,
+    Message,
+    Node,
+    ProposalDropped,
+    ReadState,
+    Ready,
+    Snapshot,
+)
+from pyetcd.raft.codec import encode_conf_state
 from pyetcd.storage.wal import Wal
 
 Apply = Callable[[Entry], bool]  # False: the entry needs more turns; call `resume` when it is done
+
+
+class Snapshots(Protocol):
+    """What is done with a leader's snapshot. Both call back on the loop, or `on_failure` is told."""
+
+    def save(self, snapshot: Snapshot, saved: Callable[[], None]) -> None:
+        """Write its `.snap` file."""
+        ...
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Replace the state machine; then call `Consensus.resume`."""
+        ...
 
 
 class Consensus:
@@ -38,6 +64,7 @@ class Consensus:
         on_dropped: Callable[[list[bytes]], None],
         on_failure: Callable[[OSError], None],
         send: Callable[[list[Message]], None],
+        snapshots: Snapshots,
     ) -> None:
         self.node = node
         self._storage = storage
@@ -49,10 +76,13 @@ class Consensus:
         self._on_dropped = on_dropped
         self._on_failure = on_failure
         self._send = send
+        self._snapshots = snapshots
         self._proposals: list[bytes] = []
+        self._as_leader: list[tuple[int, bytes]] = []  # proposals, each for one term of ours as leader
         self._appending: deque[tuple[int, Ready]] = deque()  # by the sequence number that makes it durable
         self._markers: deque[tuple[int, Callable[[], None]]] = deque()  # the same
-        self._committed: deque[Entry] = deque()
+        self._committed: deque[Entry | Snapshot] = deque()
+        self._saving: Ready | None = None  # its snapshot is being written, nothing else is appended
         self._busy = False
         self._ended = False
         self.applied_index = node.applied_index
@@ -61,8 +91,22 @@ class Consensus:
     # What happens to it
 
     def propose(self, data: bytes) -> None:
-        """Queue an entry; it goes out with `flush`."""
+        """Queue an entry; it goes out with `flush`, or waits for a leader."""
         self._proposals.append(data)
+
+    def propose_as_leader(self, term: int, data: bytes) -> None:
+        """The same, for an entry that only the leader of `term` may propose: dropped unless that is still us
+        when it goes out."""
+        self._as_leader.append((term, data))
+
+    def withdraw(self, proposals: Collection[bytes]) -> None:
+        """Forget what has not gone out of these."""
+        if self._proposals:
+            self._proposals = [data for data in self._proposals if data not in proposals]
+
+    def propose_change(self, change: AnyConfChange) -> None:
+        """Propose a change of the configuration. Raises ProposalDropped."""
+        self.node.propose_conf_change(change)
 
     def flush(self) -> None:
         """At the end of a turn, or when the log thread has news: acknowledge what has become durable, propose
@@ -71,6 +115,8 @@ class Consensus:
             return
         try:
             self._acknowledge()
+            if self._as_leader:
+                self._propose_as_leader()
             if self._proposals and not self._appending and self.node.lead:
                 proposals, self._proposals = self._proposals, []
                 try:
@@ -105,7 +151,7 @@ class Consensus:
         self.flush()
 
     def resume(self) -> None:
-        """The entry that kept `apply` busy is done."""
+        """The entry, or the snapshot, that kept `apply` busy is done."""
         self._busy = False
         if not self._ended:
             self._apply_committed()
@@ -122,6 +168,20 @@ class Consensus:
 
     # What it does about it
 
+    def _propose_as_leader(self) -> None:
+        waiting, self._as_leader = self._as_leader, []
+        node = self.node
+        leads = node.is_leader and not node.transferee
+        proposals = [data for term, data in waiting if leads and term == node.term]
+        dropped = [data for term, data in waiting if not (leads and term == node.term)]
+        if proposals:
+            try:
+                node.propose(proposals)
+            except ProposalDropped:
+                dropped = proposals + dropped
+        if dropped:
+            self._on_dropped(dropped)
+
     def _acknowledge(self) -> bool:
         """Tell raft what has become durable. False when nothing has. OSError when a write has failed."""
         appending, markers = self._appending, self._markers
@@ -132,17 +192,24 @@ class Consensus:
             markers.popleft()[1]()
         if not appending or appending[0][0] > done:
             return False
+        acknowledged = False
         while appending and appending[0][0] <= done:
+            snapshot = appending[0][1].snapshot
+            if snapshot is not None and (self._busy or self._committed):
+                break  # raft counts a durable snapshot as applied, so what was before it comes first
             _, ready = appending.popleft()
             messages = self.node.stable(ready)
             if messages:
                 self._send(messages)
-        return True
+            if snapshot is not None:
+                self._committed.append(snapshot)
+            acknowledged = True
+        return acknowledged
 
     def _take_readys(self) -> None:
         node = self.node
         while True:
-            while (ready := node.ready()) is not None:
+            while self._saving is None and (ready := node.ready()) is not None:
                 self._take(ready)
             # A Ready with nothing to write, such as a pre-vote for oneself, is durable as soon as the log is:
             # the log thread has nothing to do for it and will not call.
@@ -156,22 +223,50 @@ class Consensus:
             self._on_leadership()
         if ready.messages:
             self._send(ready.messages)
-        if ready.wants_append():
-            self._storage.append(ready.entries)
-            if ready.hard_state is not None:
-                self._storage.set_hard_state(ready.hard_state)
-            sequence = self._wal.save(ready.hard_state, ready.entries, ready.must_sync)
-            self._appending.append((sequence, ready))
+        if ready.snapshot is not None:
+            self._saving = ready
+            self._snapshots.save(ready.snapshot, self._snapshot_saved)
+        elif ready.wants_append():
+            self._append(ready, ready.must_sync)
         self._committed.extend(ready.committed)
         for state in ready.read_states:
             self._on_read_state(state)
 
+    def _append(self, ready: Ready, sync: bool) -> None:
+        self._storage.append(ready.entries)
+        if ready.hard_state is not None:
+            self._storage.set_hard_state(ready.hard_state)
+        sequence = self._wal.save(ready.hard_state, ready.entries, sync)
+        self._appending.append((sequence, ready))
+
+    def _snapshot_saved(self) -> None:
+        """The file of the snapshot is there: the log may say so."""
+        ready, self._saving = self._saving, None
+        if self._ended:
+            return
+        assert ready is not None, "only what was handed out is saved"
+        snapshot = ready.snapshot
+        assert snapshot is not None, "only snapshots are saved"
+        try:
+            self._storage.apply_snapshot(snapshot)
+            conf_state = encode_conf_state(snapshot.metadata.conf_state)
+            self._wal.save_snapshot(snapshot.index, snapshot.term, conf_state)
+            self._append(ready, True)  # a start ignores a marker whose index is not called committed
+        except OSError as error:
+            self._fail(error)
+            return
+        self.flush()
+
     def _apply_committed(self) -> None:
         committed = self._committed
         while committed and not self._busy:
-            entry = committed.popleft()
-            self.applied_index, self.applied_term = entry.index, entry.term
-            self._busy = not self._apply(entry)
+            item = committed.popleft()
+            self.applied_index, self.applied_term = item.index, item.term
+            if isinstance(item, Snapshot):
+                self._busy = True
+                self._snapshots.install(item)
+            else:
+                self._busy = not self._apply(item)
         self.node.applied(self.applied_index)
         if not self._busy:
             self._on_applied()

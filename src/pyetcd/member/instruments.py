@@ -73,7 +73,7 @@ class Instruments:
                 "etcd_server_proposals_pending": lambda: member.pending_proposals,
                 "etcd_server_quota_backend_bytes": lambda: quota,
                 "etcd_server_slow_apply_total": lambda: times.slow,
-                "etcd_server_slow_read_indexes_total": lambda: member.reads_timed_out,
+                "etcd_server_slow_read_indexes_total": lambda: member.reads.slow,
                 "etcd_disk_wal_write_bytes_total": lambda: member.log_bytes_written,
             }
         )

@@ -117,6 +117,14 @@ class Jobs:
         else:
             self._running.append(running)
 
+    def abort(self, error: Exception) -> None:
+        """End all jobs with `error`."""
+        aborted = (*self._running, *self._waiting)
+        self.close()
+        for running in aborted:
+            if not running.cancelled:
+                running.failed(error)
+
     def close(self) -> None:
         """Drop all jobs; nobody is told."""
         for running in (*self._running, *self._waiting):

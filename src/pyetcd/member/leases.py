@@ -44,10 +44,10 @@ class Backend(Bucket, Protocol):
 
 
 class Propose(Protocol):
-    """`Member.propose`."""
+    """Sends through the log what only the leader of `term` may propose."""
 
     def __call__(
-        self, kind: int, payload: bytes, request: Message, done: Done[Token], token: Token, /
+        self, term: int, kind: int, payload: bytes, request: Message, done: Done[Token], token: Token, /
     ) -> None: ...
 
 
@@ -109,6 +109,7 @@ class Leases:
         self._log = log
         self._loop = loop
         self._propose = propose
+        self._term = 0  # in which this member is, or was last, primary
         self._flush = flush
         self._flushing = False
         self._background = background
@@ -131,8 +132,9 @@ class Leases:
 
     # What happens to the member
 
-    def promote(self) -> None:
-        """This member leads, and all entries of former terms are applied."""
+    def promote(self, term: int) -> None:
+        """This member leads in `term`, and all entries of former terms are applied."""
+        self._term = term
         self._background(self.lessor.promote(self._config.effective_election_timeout_seconds))
         self._until_primary.release(0)
 
@@ -183,14 +185,17 @@ class Leases:
 
     def _revoke(self, lease: Lease) -> None:
         request = LeaseRevokeRequest(ID=lease.id)
-        self._propose(REVOKE, request.SerializeToString(), request, self._on_revoked, lease)
+        payload = request.SerializeToString()
+        # A member that was suspended may not know yet that another one leads, where the lease was renewed.
+        self._propose(self._term, REVOKE, payload, request, self._on_revoked, lease)
         self._flush_soon()
 
     def _revoked(self, lease: Lease, answer: Answer | None, error: Exception | None) -> None:
         self.revoker.done(lease, error)
 
     def _checkpoint(self, request: LeaseCheckpointRequest, told: Told) -> None:
-        self._propose(CHECKPOINT, request.SerializeToString(), request, _tell, told)
+        payload = request.SerializeToString()
+        self._propose(self._term, CHECKPOINT, payload, request, _tell, told)
         self._flush_soon()
 
     def _flush_soon(self) -> None:

@@ -2,13 +2,14 @@
 applied.
 
 The `api` room calls this class and nothing behind it. Every method is called from the loop. A turn of the
-loop ends with
-`end_of_turn`, which sends out what was proposed in it as one batch.
+loop ends with `end_of_turn`, which sends out what was proposed in it as one batch, to the log and to the
+peers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from google.protobuf.message import Message
 
 from pyetcd import logs
 from pyetcd.cluster.bootstrap import publish, set_version
+from pyetcd.cluster.members import Member as ClusterMember
+from pyetcd.cluster.membership import Applied
 from pyetcd.cluster.versions import LOWEST, Version, decide_cluster_version, decide_storage_version
 from pyetcd.member.alarms import Alarms, name_of
 from pyetcd.member.apply import Applier
@@ -23,26 +26,40 @@ from pyetcd.member.compactor import Periodic, Revision
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import compaction_retention_ns
 from pyetcd.member.consensus import Consensus
+from pyetcd.member.elsewhere import Elsewhere
 from pyetcd.member.jobs import Job, Jobs
+from pyetcd.member.leader import Leader, WeLead
 from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
+from pyetcd.member.peers import Peers
 from pyetcd.member.quota import dearest
+from pyetcd.member.reads import Reads
+from pyetcd.member.reconfigure import Reconfiguration, connected_since
 from pyetcd.member.request_times import RequestTimes
 from pyetcd.member.requests import Done, RequestIds, Token, Waiter, Waiters
+from pyetcd.member.snapshot_in import Incoming, Installer
+from pyetcd.member.snapshot_out import SnapshotSender
 from pyetcd.member.snapshots import Retention
+from pyetcd.member.transfer import Transfer
 from pyetcd.mvcc.answer import Answer, finish
 from pyetcd.mvcc.compaction import CompactionConfig
 from pyetcd.mvcc.hash import KeyValueHash, hash_database
-from pyetcd.mvcc.restore import restore
+from pyetcd.mvcc.restore import Restored, restore
 from pyetcd.mvcc.store import Store
+from pyetcd.peer.calls import Calls
+from pyetcd.peer.transport import Transport
+from pyetcd.peer.wire import PeerWire
 from pyetcd.proto import errors
+from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest, RangeRequest
 from pyetcd.proto.splice import ResponseHeaders, field_head, varint
-from pyetcd.raft import Message as RaftMessage
-from pyetcd.raft import ReadState
+from pyetcd.raft import AnyConfChange, Snapshot
+from pyetcd.storage.backend import Backend
 from pyetcd.version import SERVER_VERSION
 
+ADVANCE_CHECKS = 100
+ADVANCE_CHECK_SECONDS = 0.05
 MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
 VERSION_INTERVAL_SECONDS = 5.0
 PUBLISH_RETRY_SECONDS = 0.1
@@ -63,8 +80,11 @@ class Member:
         opened: Opened,
         loop: asyncio.AbstractEventLoop,
         unix_ms: int,
+        wire: PeerWire,
         on_failure: Callable[[BaseException], None],
+        on_removed: Callable[[], None],
     ) -> None:
+        """`on_removed`: the cluster has removed this member for good."""
         self.config = config
         self.id = opened.member_id
         self.cluster_id = opened.cluster_id
@@ -82,7 +102,7 @@ class Member:
             self,
             loop,
             delete_keys=lambda keys: self.store.delete_keys(keys),
-            propose=self.propose,
+            propose=self._propose_as_leader,
             flush=self.end_of_turn,
             background=self._background,
             cluster_has_checkpoints=lambda: (self.cluster.version or LOWEST) >= CHECKPOINTS_SINCE,
@@ -109,17 +129,24 @@ class Member:
         self._room_as_of = -1
         self._raising_alarm = False
         self.leader_changes = 0  # leaders seen to come
-        self.reads_timed_out = 0  # rounds of linearizable reads
         self.hash_seconds: list[float] = []  # of databases, and of revisions; the metrics take them away
         self.hash_revision_seconds: list[float] = []
         self._last_leader = 0
-        self.reads_are_current = False
-        self._readers: list[tuple[Callable[[], None], Callable[[Exception], None], float]] = []
+        self._leads_since = -math.inf  # when this member became leader, the last time; loop time
+        self._ticked_at = loop.time()
+        self.reads = Reads(
+            loop.time,
+            lambda context: self.consensus.node.read_index(context),
+            self._request_ids.next,
+            lambda: self.applied_index,
+            config.request_timeout_seconds,
+        )
         self._tags: dict[int, bytes] = {}
         self._headers = ResponseHeaders(self.cluster_id, self.id)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tick_timer: asyncio.TimerHandle | None = None
         self._version_changed = asyncio.Event()
+        self._first_commit = asyncio.Event()
         self._applier = Applier(
             self.store,
             self.leases.lessor,
@@ -135,6 +162,7 @@ class Member:
             on_no_space=self._raise_no_space,
             on_new_term=self._new_term,
             on_version=self._version_set,
+            on_change=self._membership_changed,
             hold=self.backend.hold,
             release=self.backend.release,
             on_failure=on_failure,
@@ -147,10 +175,48 @@ class Member:
             apply=self._applier.apply,
             on_applied=self._applied,
             on_leadership=self._leadership_changed,
-            on_read_state=self._read_state,
+            on_read_state=self.reads.answered,
             on_dropped=self._dropped,
             on_failure=on_failure,
-            send=self._send,
+            send=lambda messages: self.peers.send(messages),
+            snapshots=Installer(
+                config,
+                opened.files,
+                opened.place,
+                opened.snapshots,
+                self.backend,
+                self.jobs,
+                opened.executor,
+                self._spawn,
+                self._adopt,
+                on_failure,
+            ),
+        )
+        advertised = [url.text for url in config.initial_advertise_peer_urls]
+        incoming = Incoming(config, opened.files, opened.place, opened.executor)
+        self.calls = Calls(wire)
+        self.peers = Peers(
+            self.cluster, opened.node, self.calls, incoming, loop.time, self._spawn, on_removed
+        )
+        self.transport = Transport(self.id, self.cluster_id, advertised, wire, self.peers, loop)
+        outgoing = SnapshotSender(
+            self.id, self.backend, self.transport, opened.executor, self._spawn, opened.node.report_snapshot
+        )
+        self.peers.connect(self.transport, outgoing)
+        self._first_peers = opened.peers, opened.remotes
+        self.ask_leader = Leader(self.cluster, opened.node, config.request_timeout_seconds)
+        self.elsewhere = Elsewhere(self.leases, opened.node, self.ask_leader, self.calls, self._spawn)
+        self.transfer = Transfer(self.cluster, self.consensus, self.transport, config.request_timeout_seconds)
+        self.reconfiguration = Reconfiguration(
+            config,
+            self.cluster,
+            opened.node,
+            self.transport,
+            loop.time,
+            self._request_ids.next,
+            self._propose_change,
+            self._until_applied,
+            self._timed_out,
         )
         self.retention = Retention(
             config,
@@ -165,6 +231,7 @@ class Member:
             executor=opened.executor,
             loop=loop,
             spawn=self._spawn,
+            in_flight=lambda: outgoing.in_flight,
             on_failure=on_failure,
         )
         self._wal.on_named = lambda: loop.call_soon_threadsafe(self.on_wake)
@@ -241,6 +308,18 @@ class Member:
             tag = self._tags[kind] = varint(kind << 3 | 2)
         self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, self._loop.time()))
 
+    def _propose_as_leader(
+        self, term: int, kind: int, payload: bytes, request: Message, done: Done[Token], token: Token
+    ) -> None:
+        """The same, for what only the leader of `term` may propose; it fails once that is not this member."""
+        tag = varint(kind << 3 | 2)
+        data = self._waiters.add(kind, tag, payload, request, done, token, self._loop.time())
+        self.consensus.propose_as_leader(term, data)
+
+    def _propose_change(self, change: AnyConfChange) -> None:
+        self.consensus.propose_change(change)
+        self.end_of_turn()
+
     def _check_size(self, kind: int, payload: bytes) -> None:
         """The limit is on the entry, envelope included."""
         head = len(field_head(kind, len(payload)))
@@ -266,7 +345,9 @@ class Member:
         return await future
 
     def end_of_turn(self) -> None:
+        self.reads.flush()
         self.consensus.flush()
+        self.transport.flush()
         self.times.settle()
 
     def _proposal_failed(self, waiter: Waiter[Any]) -> None:
@@ -312,20 +393,60 @@ class Member:
         self.propose(_RAFT.ALARM_FIELD_NUMBER, alarm.SerializeToString(), alarm, done, None)
         self._loop.call_soon(self.end_of_turn)
 
+    def _timed_out(self, since: float) -> EtcdError:
+        """What a proposal of `since` that was not applied in time is told (etcd's parseProposeCtxErr)."""
+        previous_lost = self._leads_since - 2 * self.config.effective_election_timeout_seconds
+        if previous_lost < since < self._leads_since:
+            return errors.TIMEOUT_LEADER_FAIL()
+        leader, members = self.leader, self.cluster.list()
+        if leader == self.id:
+            connected = connected_since(self.transport, since, self.id, members)
+            if connected < len(members) // 2 + 1:
+                return errors.TIMEOUT_CONNECTION_LOST()
+        elif leader:
+            active = self.transport.active_since(leader)
+            if active is None or active >= since:
+                return errors.TIMEOUT_CONNECTION_LOST()
+        return errors.TIMEOUT()
+
     # Reads
+
+    @property
+    def reads_are_current(self) -> bool:
+        """Linearizable reads need not wait."""
+        return self.reads.are_current
 
     def when_current(self, run: Callable[[], None], fail: Callable[[Exception], None]) -> None:
         """Call `run` once everything acknowledged before now is applied here, or `fail` when that takes too
         long."""
-        if self.reads_are_current:
-            run()
-            return
-        self._readers.append((run, fail, self._loop.time() + self.config.request_timeout_seconds))
+        self.reads.add(run, fail)
 
     async def current(self) -> None:
         """Await what `when_current` waits for."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self.when_current(lambda: future.set_result(None), future.set_exception)
+
+        def run() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def fail(error: Exception) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        self.when_current(run, fail)
+        self._loop.call_soon(self.end_of_turn)
+        await future
+
+    @property
+    def is_certain(self) -> bool:
+        """Time has passed here as it should have: a member that was suspended may have missed a new
+        leader."""
+        return self._loop.time() - self._ticked_at < 3 * self.config.heartbeat_interval_ms / 1000
+
+    async def _until_applied(self) -> None:
+        """Await that all that is committed now is applied. TIMEOUT_WAIT_APPLIED_INDEX."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self.leases.when_applied(lambda: future.set_result(None), future.set_exception)
         await future
 
     async def linearizable_read(self) -> None:
@@ -349,20 +470,28 @@ class Member:
 
     def _refresh_reads(self) -> None:
         """A sole voter that leads and has committed in its term is current at all times: what is
-        acknowledged is
-        applied. Clusters of several need a round for each batch of reads; they are not served yet."""
+        acknowledged is applied."""
         node = self.consensus.node
-        self.reads_are_current = node.is_leader and self._position.term == node.term and self._is_sole_voter()
-        if self.reads_are_current and self._readers:
-            readers, self._readers = self._readers, []
-            for run, _, _ in readers:
-                run()
+        self.reads.set_current(node.is_leader and self._position.term == node.term and self._is_sole_voter())
 
     def _is_sole_voter(self) -> bool:
-        return [voter.id for voter in self.cluster.voters()] == [self.id]
+        voters = self.consensus.node.config.voters
+        return voters.is_singleton() and self.id in voters
 
-    def _read_state(self, state: ReadState) -> None:
-        self._refresh_reads()
+    # Members
+
+    async def promote(self, id: int) -> Sequence[ClusterMember]:
+        """Promote a learner, here or at the leader, who knows how far it is. All members then."""
+        seconds = self.config.request_timeout_seconds
+        while True:
+            try:
+                return await self.reconfiguration.promote_here(id)
+            except errors.NOT_LEADER:
+                pass
+            try:
+                return await self.ask_leader.ask(lambda url: self.calls.promote(url, id, seconds))
+            except WeLead:
+                continue
 
     # Compaction and hashes
 
@@ -398,8 +527,11 @@ class Member:
     def start(self) -> None:
         """Begin to tick and campaign; then publish this member."""
         self.store.resume_compaction()  # before what the log brings: there may be the next compaction
+        self.peers.begin(*self._first_peers)
         self._tick()
-        self._spawn(self._watch_versions())
+        self._spawn(self._advance_ticks())
+        self._spawn(self._follow_cluster_version())
+        self._spawn(self._settle_cluster_version())
         self._spawn(self.retention.purge_for_ever())
         compactor = self._compactor()
         if compactor is not None:
@@ -443,20 +575,67 @@ class Member:
         node = self.consensus.node
         if not node.lead and self._is_sole_voter():
             node.campaign()  # alone, nobody else could be elected first
+        now = self._ticked_at = self._loop.time()
         self.consensus.tick()
-        now = self._loop.time()
-        self._waiters.expire(now, lambda waiter: errors.TIMEOUT())
+        late = self._waiters.expire(now, lambda waiter: self._timed_out(waiter.since))
+        if late:
+            self.consensus.withdraw(set(late))
         self.leases.tick(now)
-        if self._readers and self._readers[0][2] <= now:
-            self.reads_timed_out += 1
-        while self._readers and self._readers[0][2] <= now:
-            _, fail, _ = self._readers.pop(0)
-            fail(errors.TIMEOUT())
+        self.reads.tick(now)
+        self.end_of_turn()
+
+    async def _advance_ticks(self) -> None:
+        """A member that starts among others need not wait a whole election timeout for a leader's word once
+        it is connected to them (etcd's adjustTicks)."""
+        ticks = self.config.election_ticks - 2
+        if self._is_sole_voter() or not self.config.initial_election_tick_advance:
+            return
+        for _ in range(ADVANCE_CHECKS):
+            await asyncio.sleep(ADVANCE_CHECK_SECONDS)
+            active = sum(self.transport.active_since(member.id) is not None for member in self.cluster.list())
+            if active > 1:
+                fields = {
+                    "local-member-id": f"{self.id:x}",
+                    "forward-ticks": ticks,
+                    "active-remote-members": active,
+                }
+                _log.info("initialized peer connections; fast-forwarding election ticks", fields)
+                for _ in range(ticks):
+                    self.consensus.node.tick()
+                self.end_of_turn()
+                return
 
     def _applied(self) -> None:
         self._applier.batch_done()
+        self.reads.applied()
         self.leases.applied()
         self.retention.after_apply()
+
+    def _adopt(self, fresh: Backend, restored: Restored, snapshot: Snapshot) -> None:
+        """Let everything read the database that a snapshot has brought, in this one turn."""
+        self.jobs.abort(errors.LEADER_CHANGED())  # what is half read of the old one
+        self.backend.replace(fresh)
+        self._position.load()
+        self.cluster.load()
+        self.alarms.load()
+        self.leases.lessor.load()
+        self.store.replace(restored)
+        self.leases.lessor.attach_all(restored.leases)
+        self.peers.replaced()
+        self.retention.installed(snapshot.index)
+        self.store.resume_compaction()
+        self._refresh_reads()
+        self._version_changed.set()
+        self.consensus.resume()
+
+    def _membership_changed(self, request_id: int, applied: Applied | EtcdError) -> None:
+        """A change of the configuration has been applied, or refused."""
+        if isinstance(applied, EtcdError):
+            self.reconfiguration.applied(request_id, applied)
+            return
+        self.peers.changed(applied)
+        self._refresh_reads()
+        self.reconfiguration.applied(request_id, None)
 
     def _version_set(self, lowered: bool) -> None:
         self._version_changed.set()
@@ -465,37 +644,48 @@ class Member:
 
     def _leadership_changed(self) -> None:
         leader = self.consensus.node.lead
-        if leader and leader != self._last_leader:
-            self.leader_changes += 1
+        is_new = leader and leader != self._last_leader
         self._last_leader = leader
+        if is_new:
+            self.leader_changes += 1
+            if leader == self.id:
+                self._leads_since = self._loop.time()
+            if self.leader_changes > 1:  # there is no change in the first one to be heard of
+                self.reads.leader_changed()
+        self.ask_leader.changed()
+        self.transfer.leader_changed()
         self._refresh_reads()
         if not self.consensus.node.is_leader:
             self.leases.demote()
 
     def _new_term(self) -> None:
         self._refresh_reads()
+        self.reads.first_commit_in_term()
         node = self.consensus.node
         if node.is_leader and self._position.term == node.term:
-            self.leases.promote()
-            self._version_changed.set()
+            self.leases.promote(node.term)
+            self._first_commit.set()
 
-    async def _watch_versions(self) -> None:
-        """The leader settles the cluster's version; every member lets its storage follow."""
+    async def _follow_cluster_version(self) -> None:
+        """Let the storage's version follow the cluster's."""
         while True:
-            try:
-                async with asyncio.timeout(VERSION_INTERVAL_SECONDS):  # wait_for can swallow a cancellation
-                    await self._version_changed.wait()
-            except TimeoutError:
-                pass
-            self._version_changed.clear()
+            await _wait(self._version_changed, VERSION_INTERVAL_SECONDS)
             storage = self.storage_version()
             target = decide_storage_version(self.cluster.version, Version.parse(storage) if storage else None)
             if target is not None:
                 self._position.set_storage_version(str(target))
+
+    async def _settle_cluster_version(self) -> None:
+        """As leader, propose the version that all members can have."""
+        while True:
+            await _wait(self._first_commit, VERSION_INTERVAL_SECONDS)
             if not self.consensus.node.is_leader:
                 continue
+            others = [member for member in self.cluster.list() if member.id != self.id]
+            told = await self.calls.versions_of(others, self.config.request_timeout_seconds)
+            servers = {id: None if each is None else each.server for id, each in told.items()}
             version = decide_cluster_version(
-                self.cluster.version, {self.id: SERVER_VERSION}, self.cluster.downgrade
+                self.cluster.version, {self.id: SERVER_VERSION, **servers}, self.cluster.downgrade
             )
             if version is not None:
                 request = set_version(version)
@@ -506,11 +696,14 @@ class Member:
                 except errors.EtcdError as error:  # tried again after the interval
                     _log.warn("failed to update cluster version", {"error": error.message})
 
-    def _send(self, messages: list[RaftMessage]) -> None:
-        """To other members: there are none yet, `opening` refuses clusters of several."""
-
     def _background(self, job: Job[None]) -> None:
-        self.jobs.start(job, lambda result: None, self._on_failure)
+        self.jobs.start(job, lambda result: None, self._background_failed)
+
+    def _background_failed(self, error: Exception) -> None:
+        if not isinstance(
+            error, EtcdError
+        ):  # those are told to requests, and to work on a database that is gone
+            self._on_failure(error)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
@@ -522,17 +715,35 @@ class Member:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("background work failed", {"error": repr(error)})
 
-    async def stop(self) -> None:
-        """Finish what is durable, fail what waits, commit and close the files."""
+    def cease(self) -> None:
+        """Propose, apply and read nothing more, and tell everybody who waits."""
         self.consensus.stop()
+        self.reads.stop()
+        self.reconfiguration.stop()
+        self._applier.cease()
+        self.jobs.close()
+        self._waiters.fail_all(errors.STOPPED())
+
+    async def stop(self) -> None:
+        """`cease`, finish what is durable, commit and close the files."""
+        self.cease()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.transport.stop()
         self.leases.stop()
-        self._waiters.fail_all(errors.STOPPED())
         await self.store.close()
-        self.jobs.close()
         await self.backend.close()
         self._wal.close()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until it is set, which it is no more then, or the time is over."""
+    try:
+        async with asyncio.timeout(seconds):  # wait_for can swallow a cancellation
+            await event.wait()
+    except TimeoutError:
+        pass
+    event.clear()

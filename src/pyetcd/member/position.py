@@ -23,6 +23,11 @@ class Position:
 
     def __init__(self, backend: Buckets) -> None:
         self._backend = backend
+        self.load()
+
+    def load(self) -> None:
+        """As the database has it: at the start, or when another one has taken its place."""
+        backend = self._backend
         self.index = int.from_bytes(backend.get(META, _INDEX) or b"", "big")
         self.term = int.from_bytes(backend.get(META, _TERM) or b"", "big")
         self.conf_state: ConfState | None = None  # set by a change of configuration; None: as it is stored

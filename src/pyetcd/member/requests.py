@@ -125,8 +125,8 @@ class Waiters:
             self.on_failed(waiter)
             waiter.done(waiter.token, None, error)
 
-    def expire(self, now: float, error: Callable[[Waiter[Any]], Exception]) -> int:
-        """Fail those that have waited too long; returns how many."""
+    def expire(self, now: float, error: Callable[[Waiter[Any]], Exception]) -> list[bytes]:
+        """Fail those that have waited too long; returns the data of their entries."""
         late: list[Waiter[Any]] = []
         latest = now - self._timeout_seconds
         for waiter in self._by_header.values():
@@ -135,7 +135,7 @@ class Waiters:
             late.append(waiter)
         for waiter in late:
             self.drop(waiter.data, error(waiter))
-        return len(late)
+        return [waiter.data for waiter in late]
 
     def fail_all(self, error: Exception) -> None:
         waiting, self._by_header, self.bytes = self._by_header, {}, 0

@@ -92,8 +92,10 @@ class Retention:
         executor: Executor,
         loop: asyncio.AbstractEventLoop,
         spawn: Callable[[Coroutine[None, None, None]], None],
+        in_flight: Callable[[], int],
         on_failure: Callable[[BaseException], None],
     ) -> None:
+        """`in_flight`: snapshots on their way to others, who will need the log behind them."""
         self._config = config
         self._local_id = local_id
         self._node = node
@@ -106,6 +108,7 @@ class Retention:
         self._executor = executor
         self._loop = loop
         self._spawn = spawn
+        self._in_flight = in_flight
         self._on_failure = on_failure
         self._count = config.effective_snapshot_count
         self._catchup = config.effective_snapshot_catchup_entries
@@ -117,6 +120,13 @@ class Retention:
     def force(self) -> None:
         """Take a snapshot after the entry that is being applied, however few there were since the last."""
         self._forced = True
+
+    def installed(self, index: int) -> None:
+        """The database is a leader's snapshot of `index`, and the log has a marker that says so."""
+        self._noted = self.snapshot_index = index
+        self._forced = False
+        self._wal.release(index)
+        self._spawn(self._in_executor(lambda: self._snapshots.release_databases(index)))
 
     def after_apply(self) -> None:
         """Entries have been applied, the last of them to its end."""
@@ -165,7 +175,9 @@ class Retention:
         keep_from = index + 1 - self._catchup
         if storage.size_bytes > CACHE_BYTES_MAX:
             keep_from = min(max(keep_from, storage.first_index_within(CACHE_BYTES_KEPT)), index + 1)
-        if keep_from > storage.first_index():
+        if keep_from > storage.first_index() and self._in_flight() and storage.size_bytes <= CACHE_BYTES_MAX:
+            _log.info("skip compaction since there is an inflight snapshot")
+        elif keep_from > storage.first_index():
             storage.compact(keep_from - 1)
             _log.debug("compacted Raft logs", {"compact-index": keep_from - 1})
 

@@ -11,7 +11,7 @@ in `seams`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pyetcd.mvcc.answer import Answer, Applied, Job, Work, ended, finish, started
@@ -64,22 +64,39 @@ class Store:
         """`restored`: what `restore(backend)` found; None for an empty backend. `background` runs what is
         settled later.
         """
+        self._backend = backend
+        self._leases = leases
+        self._background = background
+        self._compaction = compaction
+        self._on_replaced: Callable[[], None] = lambda: None
+        self._ranges_run = 0
+        self._begin(restored)
+
+    def _begin(self, restored: Restored | None) -> None:
         index = KeyIndex(top=bound_of(1)) if restored is None else restored.index
         revision = 1 if restored is None else restored.revision
+        compacted = -1 if restored is None else restored.compact_revision
         cache = RecordCache()
         self._live = index.live
         self._cache = cache
-        self._leases = leases
-        self._deletions = Deletions(index, backend, leases, background)
-        compacted = -1 if restored is None else restored.compact_revision
-        self._reader = Reader(index, self._deletions, backend, cache, compacted)
-        self._writer = Writer(index, self._reader, self._deletions, backend, leases, revision)
+        self._deletions = Deletions(index, self._backend, self._leases, self._background)
+        self._reader = Reader(index, self._deletions, self._backend, cache, compacted)
+        self._writer = Writer(index, self._reader, self._deletions, self._backend, self._leases, revision)
         self._ranges = Ranges(self._reader)
-        self._transactions = Transactions(self._writer, self._reader, self._ranges, leases)
-        self._compactor = Compactor(self._reader, compaction)
+        self._transactions = Transactions(self._writer, self._reader, self._ranges, self._leases)
+        self._compactor = Compactor(self._reader, self._compaction)
         self._scheduled = 0 if restored is None else restored.scheduled
         self._index = index
-        self._ranges_run = 0
+
+    def replace(self, restored: Restored) -> None:
+        """The database is another one, of a later revision: a snapshot has taken its place. What runs in the
+        background is over (`stop_background`), jobs of reads are, too. Counts go on."""
+        writer, transactions, times = self._writer, self._transactions, self._compactor.times
+        self._begin(restored)
+        self._writer.go_on_from(writer)
+        self._transactions.go_on_from(transactions)
+        self._compactor.times = times
+        self._on_replaced()
 
     # State
 
@@ -116,10 +133,14 @@ class Store:
         """How the compactions since the start went."""
         return self._compactor.times
 
-    def watch(self, on_change: OnChange, on_bulk: OnBulk) -> None:
-        """Be told of every finished write, in revision order."""
+    def watch(
+        self, on_change: OnChange, on_bulk: OnBulk, on_replaced: Callable[[], None] = lambda: None
+    ) -> None:
+        """Be told of every finished write, in revision order, and when a snapshot has brought many at
+        once."""
         self._writer.on_change = on_change
         self._writer.on_bulk = on_bulk
+        self._on_replaced = on_replaced
 
     # Reads
 
@@ -270,6 +291,10 @@ class Store:
     def hashes(self) -> Hashes:
         """HashKV of the last compactions."""
         return self._compactor.hashes
+
+    async def stop_background(self) -> None:
+        """Stop compacting, for `replace`."""
+        await self._compactor.close()
 
     async def close(self) -> None:
         """Stop what runs in the background. Deletions under way are settled first, so that the backend can

@@ -67,6 +67,10 @@ class Transactions:
         self._header_revision = 0
         self._header_bytes = b""
 
+    def go_on_from(self, before: Transactions) -> None:
+        """Count on."""
+        self.transactions, self.range_operations = before.transactions, before.range_operations
+
     def write(self, request: TxnRequest, answered: bool = True) -> Applied:
         """Apply a transaction. Raises EtcdError with nothing changed. Where nobody is `answered`, nothing is
         read for the answer.

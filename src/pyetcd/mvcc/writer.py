@@ -54,6 +54,11 @@ class Writer:
         self._append = backend.append
         self._leases = leases
 
+    def go_on_from(self, before: Writer) -> None:
+        """Tell the same listeners, and count on."""
+        self.on_change, self.on_bulk = before.on_change, before.on_bulk
+        self.puts, self.deletes, self.put_bytes = before.puts, before.deletes, before.put_bytes
+
     @property
     def bound(self) -> int:
         """What a read sees now: all that is finished, and the operations of the transaction under way."""

@@ -102,7 +102,7 @@ class Serving(Protocol):
         """Promote a learner, here or at the leader; `token` is the client's. The members then. EtcdError."""
 
     async def catch_up(self) -> None:
-        """Until what is committed now is applied. Cancelled when that takes too long."""
+        """Until what is committed now is applied. Cancelled, or a TimeoutError, when that takes too long."""
 
     async def renew(self, lease_id: int) -> int:
         """Keep a lease alive; its time to live in seconds. LEASE_NOT_FOUND, NotPrimary."""

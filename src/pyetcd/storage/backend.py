@@ -363,6 +363,33 @@ class Backend:
                 self._timer = None
             self._database.close()
 
+    async def quiesce(self) -> None:
+        """Hold commits back, for `replace`; returns when none is under way."""
+        self.hold()
+        if self._frozen is not None:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((self._generation - 1, waiter))
+            await waiter
+
+    def replace(self, fresh: Backend) -> None:
+        """Go on with the database of `fresh`, which was opened for this and is not used otherwise. What is
+        buffered here belongs to the old one and is dropped; so are all holds."""
+        assert self._holds, "quiesce first"
+        assert self._frozen is None, "quiesce first"
+        self._database.close()
+        self._database = fresh._database
+        self._last_key = fresh._last_key
+        self._active = WriteBuffer()
+        self._writes = self._bytes = 0
+        self._check_at = 1
+        self.full = False
+        self.commits += 1  # sizes have changed
+        self._durable = self._generation
+        self._generation += 1
+        self._holds = 1
+        self.release()
+        self._wake(None)
+
     def discard(self) -> None:
         """Close the file as it is, dropping what is buffered: for a start that is refused."""
         assert self._task is None, "a commit is under way"

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from pyetcd import logs
 from pyetcd._native import Appender, Wake
 from pyetcd.api.listeners import BadCertificate
+from pyetcd.api.peers import dialling_tls, listen_to_peers
 from pyetcd.api.server import ClientServer
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
@@ -22,12 +23,14 @@ from pyetcd.lease.lease import BadLease
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_log import log_start
 from pyetcd.member.instruments import Instruments
+from pyetcd.member.joining import find_cluster
 from pyetcd.member.loop_lag import LoopLag
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.opening import CannotOpen, open_member
 from pyetcd.member.process_metrics import ProcessMetrics
 from pyetcd.metrics import Registry
+from pyetcd.peer.wire import PeerWire
 from pyetcd.storage.backend import BackendFailed
 from pyetcd.storage.bolt import DatabaseError
 from pyetcd.storage.files import Files, OsFiles
@@ -36,6 +39,9 @@ from pyetcd.storage.wal import WalError, exists
 _log = logs.get("etcd")
 
 FAILED = 1
+PEER_BODY_BYTES = 64 << 20
+REMOVED_SECONDS = 1.0  # until a member that was removed ends, so that its last word gets out
+REMOVED = "the member has been permanently removed from the cluster"
 SETUP_FAILED = "setting up serving from embedded etcd failed."
 
 REFUSALS = (
@@ -90,20 +96,39 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
         exc = error if isinstance(error, BaseException) else None
         _log.error("a callback failed", {"error": context["message"]}, exc=exc)
 
+    def removed() -> None:
+        if not ended.done():
+            loop.call_later(REMOVED_SECONDS, gone)
+
+    def gone() -> None:
+        if not ended.done():
+            _log.warn("server error", {"error": REMOVED})
+            _log.warn("data-dir used by this member must be removed")
+            end(0)
+
     loop.set_exception_handler(unhandled)
+    peer_wire = PeerWire(
+        loop,
+        http_body_bytes=max(PEER_BODY_BYTES, 2 * config.max_request_bytes),
+        tls=dialling_tls(files, config.peer_tls),
+        dial_timeout_seconds=config.peer_dial_timeout_seconds,
+    )
+    peer_wire.start()
     wake = Wake()
     appender = Appender(wake)
     chance = random.Random()
-    opened = open_member(config, files, executor, appender, chance)
+    beginning = await find_cluster(config, files, peer_wire, executor)
+    opened = open_member(config, files, executor, appender, chance, cluster=beginning)
     try:
-        member = Member(config, opened, loop, int(time.time() * 1000), failed)
+        member = Member(config, opened, loop, int(time.time() * 1000), peer_wire, failed, removed)
         registry = Registry()
         metrics = MemberMetrics(registry)
         Instruments(metrics, member, appender, loop.time, time.time)
         process = ProcessMetrics(registry, files, loop.time, time.time)
         lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
-        server = ClientServer(member, wake, registry, metrics, loop, chance)
+        server = ClientServer(member, wake, registry, metrics, loop, chance, time.time)
         server.listen(files)
+        listen_to_peers(files, config, peer_wire, member)
     except (BadLease, DecodeError, ValueError) as error:
         opened.discard()
         raise CannotOpen(f"{opened.backend.path}: what it holds cannot be read: {error}") from None
@@ -127,10 +152,14 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     code = await ended
     _log.info("closing etcd server", {"name": config.name, "data-dir": config.data_dir})
     publishing.cancel()
+    if not failures:
+        await member.transfer.before_stop()
+    member.cease()
     lag.stop()
     process.close()
     try:
         await server.close()
+        await peer_wire.close()
         appender.close()
         await member.stop()
     except Exception as error:

@@ -1,0 +1,218 @@
+"""The other members, as this one sees them: whose word counts, and what is told them.
+
+Rules that hold here:
+
+* Raft hears members only, and what is addressed to this one. Those that were removed are refused for good.
+* A sender that is no member as far as this log is applied may have joined since. It is not taken at its
+  word: a member that is known is asked who the members are, and if it names the stranger, its messages are
+  taken from then on. Etcd takes them from anybody, and some stop it for good.
+* What cannot be processed costs the message, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Protocol
+
+from pyetcd import logs
+from pyetcd.cluster.members import Member
+from pyetcd.cluster.membership import Applied, Membership
+from pyetcd.cluster.urls import Url, UrlError, parse_urls
+from pyetcd.member.snapshot_in import Incoming
+from pyetcd.member.snapshot_out import SnapshotSender
+from pyetcd.peer.calls import CallFailed, Calls
+from pyetcd.peer.seams import Refused, SnapshotSink
+from pyetcd.raft import Message, MessageType, Node
+
+INTRODUCTION_SECONDS = 1.0  # between two questions about strangers
+FORBIDDEN = 403
+
+_log = logs.get("member")
+
+
+class Transport(Protocol):
+    """The part of `peer.transport.Transport` that is needed here."""
+
+    def add_peer(self, id: int, urls: Sequence[Url]) -> None: ...
+    def update_peer(self, id: int, urls: Sequence[Url]) -> None: ...
+    def remove_peer(self, id: int) -> None: ...
+    def add_remote(self, id: int, urls: Sequence[Url]) -> None: ...
+    def has_peer(self, id: int) -> bool: ...
+    def send(self, messages: Sequence[Message]) -> None: ...
+
+
+class Peers:
+    """Fulfils `peer.seams.Raft`. Every method from the loop."""
+
+    def __init__(
+        self,
+        cluster: Membership,
+        node: Node,
+        calls: Calls,
+        incoming: Incoming,
+        clock: Callable[[], float],
+        spawn: Callable[[Coroutine[None, None, None]], None],
+        on_removed: Callable[[], None],
+    ) -> None:
+        self._cluster = cluster
+        self._node = node
+        self._calls = calls
+        self._incoming = incoming
+        self._clock = clock
+        self._spawn = spawn
+        self._on_removed = on_removed
+        self._vouched: dict[int, Member] = {}  # no members yet, as far as is applied here
+        self._connected: set[int] = set()
+        self._asked_at = -INTRODUCTION_SECONDS
+
+    def connect(self, transport: Transport, outgoing: SnapshotSender) -> None:
+        """What messages and snapshots go out through; they in turn need this object."""
+        self._transport = transport
+        self._outgoing = outgoing
+
+    # Who they are
+
+    def begin(self, first: Iterable[Member], remotes: Iterable[Member]) -> None:
+        """Connect to the members, and to those that are known before the log has brought them: the first of a
+        new cluster, those that a joining member was told of."""
+        for member in remotes:
+            self._vouch(member)
+        for member in (*first, *self._cluster.list()):
+            self._connect(member)
+
+    def replaced(self) -> None:
+        """A snapshot has brought another membership."""
+        for id in self._connected - set(self._cluster.members):
+            self._connected.discard(id)
+            self._transport.remove_peer(id)
+        for member in self._cluster.list():
+            if member.id in self._connected:
+                self._transport.update_peer(member.id, _urls(member))
+            else:
+                self._connect(member)
+
+    def _connect(self, member: Member) -> None:
+        if member.id == self._cluster.local_id or member.id in self._connected:
+            return
+        self._connected.add(member.id)
+        self._transport.add_peer(member.id, _urls(member))
+
+    def changed(self, applied: Applied) -> None:
+        """A change of the configuration has been applied."""
+        if applied.id == self._cluster.local_id:
+            if applied.kind == "remove":
+                self._on_removed()
+            return
+        if applied.kind == "remove":
+            self._connected.discard(applied.id)
+            self._transport.remove_peer(applied.id)
+            self._vouched.pop(applied.id, None)
+        elif applied.member is not None:
+            if applied.kind == "add":
+                self._connect(applied.member)
+            elif applied.kind == "update":
+                self._transport.update_peer(applied.id, _urls(applied.member))
+
+    def _vouch(self, member: Member) -> None:
+        if member.id != self._cluster.local_id:
+            self._vouched[member.id] = member
+            self._transport.add_remote(member.id, _urls(member))
+
+    # What goes out
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Messages of raft's. Of several acknowledgements of the log the last says it all."""
+        removed = self._cluster.removed
+        answered: set[int] = set()
+        out: list[Message] = []
+        for message in reversed(messages):
+            type = message.type
+            if message.to in removed:
+                continue
+            if type is MessageType.MsgAppResp:
+                if message.to in answered:
+                    continue
+                answered.add(message.to)
+            elif type is MessageType.MsgSnap:
+                self._outgoing.send(message)
+                continue
+            out.append(message)
+        out.reverse()
+        if out:
+            self._transport.send(out)
+
+    # `peer.seams.Raft`
+
+    def process(self, message: Message) -> None:
+        """Refused, InvalidMessage or ProposalDropped: nothing has changed then."""
+        self._check(message)
+        self._node.step(message)
+
+    def is_removed(self, id: int) -> bool:
+        return id in self._cluster.removed
+
+    def stranger(self, id: int, urls: Sequence[str]) -> None:
+        """Ask those that are known who this is."""
+        known = id in self._cluster.removed or id in self._cluster.members or id in self._vouched
+        if known or self._clock() - self._asked_at < INTRODUCTION_SECONDS:
+            return
+        self._asked_at = self._clock()
+        self._spawn(self._ask_about(id))
+
+    def report_unreachable(self, id: int) -> None:
+        self._node.report_unreachable(id)
+
+    def report_snapshot(self, id: int, ok: bool) -> None:
+        self._node.report_snapshot(id, ok)
+
+    def receive_snapshot(self, message: Message) -> SnapshotSink:
+        self._check(message)
+        return self._incoming.receive(message)
+
+    def member_removed(self) -> None:
+        self._on_removed()
+
+    def _check(self, message: Message) -> None:
+        cluster, sender = self._cluster, message.from_
+        fields = {"local-member-id": f"{cluster.local_id:x}"}
+        if sender in cluster.removed:
+            _log.warn(
+                "rejected Raft message from removed member", {**fields, "removed-member-id": f"{sender:x}"}
+            )
+            raise Refused(FORBIDDEN, "cannot process message from removed member")
+        if message.to != cluster.local_id:
+            fields["mismatch-member-id"] = f"{message.to:x}"
+            _log.warn("rejected Raft message to mismatch member", fields)
+            raise Refused(FORBIDDEN, "cannot process message to mismatch member")
+        if sender not in self._connected and sender not in self._vouched:
+            fields["unknown-member-id"] = f"{sender:x}"
+            _log.warn("rejected Raft message from unknown member", fields)
+            raise Refused(FORBIDDEN, "cannot process message from unknown member")
+
+    async def _ask_about(self, id: int) -> None:
+        for url in self._known_urls():
+            try:
+                told = await self._calls.members(url, INTRODUCTION_SECONDS)
+            except CallFailed:
+                continue
+            if told.id != self._cluster.cluster_id:
+                continue
+            for member in told.members:
+                if member.id == id and id not in self._cluster.removed and id not in self._cluster.members:
+                    self._vouch(member)
+            return
+
+    def _known_urls(self) -> list[Url]:
+        known = (*self._cluster.list(), *self._vouched.values())
+        return [url for member in known if member.id != self._cluster.local_id for url in _urls(member)]
+
+
+def _urls(member: Member) -> Sequence[Url]:
+    """Peer URLs come from the log: one that cannot be dialled is none."""
+    found: list[Url] = []
+    for text in member.peer_urls or ():
+        try:
+            found += parse_urls([text])
+        except UrlError as error:
+            _log.warn("a peer URL cannot be used", {"remote-peer-id": member.hex_id, "error": str(error)})
+    return found

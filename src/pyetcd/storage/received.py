@@ -1,0 +1,77 @@
+"""A database that comes in from another member: written aside, synced, proved, and only then named.
+
+Its name, `<index>.snap.db` in the directory of snapshots, is etcd's, and says that it is whole. Until then it
+is `tmp…`, which a start removes. Everything here blocks for the disk.
+"""
+
+from __future__ import annotations
+
+from pyetcd.storage import schema
+from pyetcd.storage.bolt import Database, DatabaseError
+from pyetcd.storage.files import Files, named
+
+
+class NotTheSnapshot(Exception):
+    """What was received is not the database it should be."""
+
+
+class ReceivedDatabase:
+    """One database on its way in."""
+
+    def __init__(self, files: Files, directory: str, index: int) -> None:
+        """`index`: of the snapshot, which the database must be of."""
+        self.path = f"{directory}/{index:016x}.snap.db"
+        self.size = 0
+        self._files = files
+        self._directory = directory
+        self._index = index
+        self._unfinished = f"{directory}/tmp{index:016x}.snap.db"
+        self._fd: int | None = files.open(self._unfinished, create=True, truncate=True)
+
+    def write(self, chunk: bytes) -> None:
+        """Append."""
+        assert self._fd is not None, "the end has been written"
+        try:
+            self._files.pwrite(self._fd, chunk, self.size)
+        except OSError as error:
+            raise named(error, self._unfinished) from None
+        self.size += len(chunk)
+
+    def sync(self) -> None:
+        """All of it is on disk."""
+        assert self._fd is not None, "the end has been written"
+        self._files.fsync(self._fd)
+        self._files.close(self._fd)
+        self._fd = None
+
+    def keep(self) -> None:
+        """Prove every page of it, and give it its name, durably. NotTheSnapshot, with nothing kept."""
+        assert self._fd is None, "sync first"
+        try:
+            self._prove()
+        except NotTheSnapshot:
+            self._files.unlink(self._unfinished)
+            raise
+        self._files.rename(self._unfinished, self.path)
+        self._files.fsync_dir(self._directory)
+
+    def _prove(self) -> None:
+        try:
+            database = Database.open(self._files, self._unfinished, read_only=True, checksums=False)
+        except DatabaseError as error:
+            raise NotTheSnapshot(str(error)) from None
+        try:
+            pinned = database.pin()
+            index, _ = schema.position(pinned)
+            pinned.close()
+        finally:
+            database.close()
+        if index != self._index:
+            raise NotTheSnapshot(f"the database is of index {index}, the snapshot of {self._index}")
+
+    def drop(self) -> None:
+        """It did not come to its end."""
+        if self._fd is not None:
+            self._files.close(self._fd)
+            self._fd = None
+            self._files.unlink(self._unfinished)
