@@ -43,6 +43,8 @@ from pyetcd.storage.bolt import DatabaseError
 Body = bytes | Sequence[bytes]
 Unary = Callable[[int, bytes, Meta], Body | None]
 AsyncUnary = Callable[[int, bytes, Meta], Coroutine[None, None, Body]]
+Admit = Callable[[str, bytes, Meta], None]
+"""Refuses a unary call, by its method, payload and meta, with an EtcdError."""
 
 Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | None]
 """`(kind, call, method, payload, meta)`, as the wire hands it over."""
@@ -136,14 +138,18 @@ class Dispatcher:
         coroutines: Mapping[str, AsyncUnary],
         streams: Mapping[str, OpenStream],
         http: HttpHandler,
+        admission: Callable[[], Admit | None],
         end_of_turn: Callable[[], None],
     ) -> None:
+        """`admission`: asked once a turn what its unary calls must pass, None: nothing."""
         self._server = server
         self._outbox = outbox
         self._unary: list[Unary | None] = [unary.get(name) for name in methods]
         self._coroutines: list[AsyncUnary | None] = [coroutines.get(name) for name in methods]
         self._open: list[OpenStream | None] = [streams.get(name) for name in methods]
+        self._names = methods
         self._http = http
+        self._admission = admission
         self._end_of_turn = end_of_turn
         self._streams = outbox.streams
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -154,9 +160,12 @@ class Dispatcher:
         events = self._server.drain(MAX_EVENTS_PER_TURN)
         unary = self._unary
         replies = self._outbox.replies
+        admit = self._admission()
         for kind, call, method, payload, meta in events:
             try:
                 if kind == UNARY:
+                    if admit is not None:
+                        admit(self._names[method], payload, meta)  # type: ignore[arg-type]
                     handler = unary[method]
                     if handler is not None:
                         body = handler(call, payload, meta)  # type: ignore[arg-type]

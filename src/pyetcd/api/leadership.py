@@ -1,8 +1,10 @@
-"""Streams that want a leader: `hasleader: true` in a stream's metadata (etcd's WithRequireLeader).
+"""Calls that want a leader: `hasleader: true` in their metadata (etcd's WithRequireLeader). And learners,
+which serve hardly anything.
 
-Such a stream is refused while the member knows no leader, and ended once it has known none for three
-election timeouts in a row: reconnecting costs a client more than waiting, so a short election ends nothing
-(etcdserver/api/v3rpc/interceptor.go). A learner takes no streams of these services at all.
+Such a call is refused while the member knows no leader; such a stream is also ended once it has known none
+for three election timeouts in a row: reconnecting costs a client more than waiting, so a short election
+ends nothing (etcdserver/api/v3rpc/interceptor.go). A learner takes no streams at all, and of unary calls
+Status and serializable ranges.
 """
 
 from __future__ import annotations
@@ -10,10 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
+
 from pyetcd._native import Meta
+from pyetcd.api.dispatch import Admit
 from pyetcd.proto import errors
 from pyetcd.proto.errors import EtcdError
+from pyetcd.proto.rpc_pb2 import RangeRequest
 
+STATUS = "/etcdserverpb.Maintenance/Status"
+RANGE = "/etcdserverpb.KV/Range"
 REQUIRE_LEADER = ("hasleader", "true")
 LEADERLESS_CHECKS = 3
 
@@ -38,6 +46,13 @@ def requires_leader(meta: Meta) -> bool:
     return False
 
 
+def _is_serializable(payload: bytes) -> bool:
+    try:
+        return RangeRequest.FromString(payload).serializable
+    except DecodeError:
+        return True  # its handler says what is wrong with it
+
+
 class Leadership:
     """Admits streams, and ends those that want a leader when there is none."""
 
@@ -56,6 +71,24 @@ class Leadership:
             if not self._raft.leader:
                 raise errors.NO_LEADER()
             self._streams[call] = end
+
+    def admission(self) -> Admit | None:
+        """What unary calls must pass at the moment; None: nothing, as nearly always."""
+        if self._raft.is_learner:
+            return self._admit_to_learner
+        return self._admit_without_leader if not self._raft.leader else None
+
+    def _admit_to_learner(self, method: str, payload: bytes, meta: Meta) -> None:
+        if method == STATUS:
+            return
+        if method != RANGE or not _is_serializable(payload):
+            raise errors.NOT_SUPPORTED_FOR_LEARNER
+        if not self._raft.leader:
+            self._admit_without_leader(method, payload, meta)
+
+    def _admit_without_leader(self, method: str, payload: bytes, meta: Meta) -> None:
+        if requires_leader(meta):
+            raise errors.NO_LEADER
 
     def forget(self, call: int) -> None:
         """The stream is gone."""

@@ -16,9 +16,9 @@ from pyetcd.storage.files import Files
 _log = logs.get("api")
 
 
-def dialling_tls(files: Files, config: TlsConfig) -> ClientTls | None:
-    """With which certificates other members are dialled; None where there are none. BadCertificate or
-    OSError."""
+def dialling_tls(files: Files, config: TlsConfig, server_name: str) -> ClientTls | None:
+    """With which certificates other members are dialled; None where there are none. `server_name`: whose
+    theirs must be, empty for that of their URLs. BadCertificate or OSError."""
     cert, key = config.client_cert_file or config.cert_file, config.client_key_file or config.key_file
     if not cert and not config.trusted_ca_file:
         return None
@@ -27,12 +27,13 @@ def dialling_tls(files: Files, config: TlsConfig) -> ClientTls | None:
             ca=files.read(config.trusted_ca_file) if config.trusted_ca_file else None,
             cert=files.read(cert) if cert else None,
             key=files.read(key) if key else None,
+            server_name=server_name or None,
         )
     except ValueError as error:
         raise BadCertificate(f"the peer certificate ({cert}, {key}) cannot be used: {error}") from None
 
 
-def listen_to_peers(files: Files, config: ServerConfig, wire: PeerWire, member: Member) -> None:
+def listen_to_peers(files: Files, config: ServerConfig, wire: PeerWire, member: Member) -> PeerPort:
     """Bind, and answer from now on. OSError when an address cannot be had, BadCertificate."""
     urls = config.listen_peer_urls
     tls = load_tls(files, config.peer_tls) if any(url.is_secure for url in urls) else None
@@ -41,3 +42,4 @@ def listen_to_peers(files: Files, config: ServerConfig, wire: PeerWire, member: 
     port = PeerPort(wire, member.transport, {}, {"/": endpoints.handle})
     port.listen(urls, tls)
     wire.after_turn = member.end_of_turn
+    return port

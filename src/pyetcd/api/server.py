@@ -121,6 +121,7 @@ class ClientServer:
             coroutines,
             streams,
             self._http.handle,
+            self._leadership.admission,
             member.end_of_turn,
         )
         server = self._server

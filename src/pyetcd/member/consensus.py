@@ -22,6 +22,7 @@ from typing import Protocol
 from pyetcd.raft import (
     AnyConfChange,
     Entry,
+    HardState,
     MemoryStorage,
     Message,
     Node,
@@ -245,13 +246,16 @@ class Consensus:
         if self._ended:
             return
         assert ready is not None, "only what was handed out is saved"
-        snapshot = ready.snapshot
+        snapshot, state = ready.snapshot, ready.hard_state
         assert snapshot is not None, "only snapshots are saved"
+        assert state is not None, "a snapshot moves the commit index"
         try:
             self._storage.apply_snapshot(snapshot)
             conf_state = encode_conf_state(snapshot.metadata.conf_state)
             self._wal.save_snapshot(snapshot.index, snapshot.term, conf_state)
-            self._append(ready, True)  # a start ignores a marker whose index is not called committed
+            # A start ignores a marker whose index is not called committed: entries behind would be a gap.
+            self._wal.save(HardState(state.term, state.vote, snapshot.index), (), True)
+            self._append(ready, True)
         except OSError as error:
             self._fail(error)
             return

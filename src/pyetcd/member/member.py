@@ -196,7 +196,7 @@ class Member:
         incoming = Incoming(config, opened.files, opened.place, opened.executor)
         self.calls = Calls(wire)
         self.peers = Peers(
-            self.cluster, opened.node, self.calls, incoming, loop.time, self._spawn, on_removed
+            self.cluster, opened.node, self.calls, incoming, loop.time, self._spawn, on_removed, on_failure
         )
         self.transport = Transport(self.id, self.cluster_id, advertised, wire, self.peers, loop)
         outgoing = SnapshotSender(
@@ -732,7 +732,6 @@ class Member:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.transport.stop()
         self.leases.stop()
         await self.store.close()
         await self.backend.close()

@@ -22,7 +22,7 @@ from pyetcd.member.snapshot_in import Incoming
 from pyetcd.member.snapshot_out import SnapshotSender
 from pyetcd.peer.calls import CallFailed, Calls
 from pyetcd.peer.seams import Refused, SnapshotSink
-from pyetcd.raft import Message, MessageType, Node
+from pyetcd.raft import InvariantBroken, Message, MessageType, Node
 
 INTRODUCTION_SECONDS = 1.0  # between two questions about strangers
 FORBIDDEN = 403
@@ -53,6 +53,7 @@ class Peers:
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[None, None, None]], None],
         on_removed: Callable[[], None],
+        on_failure: Callable[[BaseException], None],
     ) -> None:
         self._cluster = cluster
         self._node = node
@@ -61,6 +62,7 @@ class Peers:
         self._clock = clock
         self._spawn = spawn
         self._on_removed = on_removed
+        self._on_failure = on_failure
         self._vouched: dict[int, Member] = {}  # no members yet, as far as is applied here
         self._connected: set[int] = set()
         self._asked_at = -INTRODUCTION_SECONDS
@@ -146,7 +148,10 @@ class Peers:
     def process(self, message: Message) -> None:
         """Refused, InvalidMessage or ProposalDropped: nothing has changed then."""
         self._check(message)
-        self._node.step(message)
+        try:
+            self._node.step(message)
+        except InvariantBroken as error:
+            self._on_failure(error)
 
     def is_removed(self, id: int) -> bool:
         return id in self._cluster.removed

@@ -155,7 +155,7 @@ class Reconfiguration:
             return
         voters = self._cluster.voters()
         fields = {"local-member-id": f"{self._cluster.local_id:x}", "requested-member-add": member.hex_id}
-        if not member.is_learner and not changes.can_add_voter(voters):
+        if not member.is_learner and not self._cluster.can_add_voter():
             why = "rejecting member add request; not enough healthy members"
             raise _rejected(why, fields, errors.MEMBER_NOT_ENOUGH_STARTED)
         if len(voters) > 1 and self._connected(voters) < (len(voters) + 1) // 2 + 1:
@@ -172,7 +172,7 @@ class Reconfiguration:
             return
         voters = cluster.voters()
         local = f"{cluster.local_id:x}"
-        if not changes.can_remove_voter(voters, id):
+        if not cluster.can_remove_voter(id):
             why = "rejecting member remove request; not enough healthy members"
             fields = {"local-member-id": local, "requested-member-remove-id": f"{id:x}"}
             raise _rejected(why, fields, errors.MEMBER_NOT_ENOUGH_STARTED)
@@ -201,7 +201,7 @@ class Reconfiguration:
                 {"learner-ready-percent": share, "ready-percent-threshold": READY_SHARE},
             )
             raise errors.LEARNER_NOT_READY
-        if self._config.strict_reconfig_check and not changes.can_promote(self._cluster.voters()):
+        if self._config.strict_reconfig_check and not self._cluster.can_promote():
             why = "rejecting member promote request; not enough healthy members"
             fields = {
                 "local-member-id": f"{self._cluster.local_id:x}",

@@ -22,8 +22,9 @@ from pyetcd.cluster.versions import NewerCluster
 from pyetcd.lease.lease import BadLease
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_log import log_start
+from pyetcd.member.initial import Initial
 from pyetcd.member.instruments import Instruments
-from pyetcd.member.joining import find_cluster
+from pyetcd.member.joining import find_cluster, find_initial
 from pyetcd.member.loop_lag import LoopLag
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
@@ -61,8 +62,10 @@ async def run(config: ServerConfig) -> int:
     files = OsFiles()
     with ThreadPoolExecutor(4, "etcd-io") as executor:
         try:
-            log_start(config, member_initialized=exists(files, config.effective_wal_dir))
-            return await _serve(config, files, executor)
+            initialized = exists(files, config.effective_wal_dir)
+            initial = None if initialized else await find_initial(config, executor)
+            log_start(config, member_initialized=initialized, initial=initial)
+            return await _serve(config, initial, files, executor)
         except REFUSALS as error:
             _log.fatal(SETUP_FAILED, {"error": str(error)})
         except Exception as error:  # nobody foresaw it: say where it comes from, in the same one line
@@ -70,7 +73,9 @@ async def run(config: ServerConfig) -> int:
         return 1
 
 
-async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecutor) -> int:
+async def _serve(
+    config: ServerConfig, initial: Initial | None, files: Files, executor: ThreadPoolExecutor
+) -> int:
     loop = asyncio.get_running_loop()
     logs.attach(loop)
     ended: asyncio.Future[int] = loop.create_future()
@@ -110,14 +115,14 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     peer_wire = PeerWire(
         loop,
         http_body_bytes=max(PEER_BODY_BYTES, 2 * config.max_request_bytes),
-        tls=dialling_tls(files, config.peer_tls),
+        tls=dialling_tls(files, config.peer_tls, initial.server_name if initial is not None else ""),
         dial_timeout_seconds=config.peer_dial_timeout_seconds,
     )
     peer_wire.start()
     wake = Wake()
     appender = Appender(wake)
     chance = random.Random()
-    beginning = await find_cluster(config, files, peer_wire, executor)
+    beginning = await find_cluster(config, files, peer_wire, executor, initial=initial)
     opened = open_member(config, files, executor, appender, chance, cluster=beginning)
     try:
         member = Member(config, opened, loop, int(time.time() * 1000), peer_wire, failed, removed)
@@ -128,7 +133,7 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
         lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
         server = ClientServer(member, wake, registry, metrics, loop, chance, time.time)
         server.listen(files)
-        listen_to_peers(files, config, peer_wire, member)
+        peer_port = listen_to_peers(files, config, peer_wire, member)
     except (BadLease, DecodeError, ValueError) as error:
         opened.discard()
         raise CannotOpen(f"{opened.backend.path}: what it holds cannot be read: {error}") from None
@@ -159,6 +164,8 @@ async def _serve(config: ServerConfig, files: Files, executor: ThreadPoolExecuto
     process.close()
     try:
         await server.close()
+        await member.transport.stop()
+        await peer_port.close()
         await peer_wire.close()
         appender.close()
         await member.stop()
