@@ -1,6 +1,6 @@
 """`python -m bench`: measure pyetcd beside real etcd and write what came out to bench/results.
 
-python -m bench                                     everything, about half an hour
+python -m bench                                     everything, about forty minutes
 python -m bench --only put-64,get-64 --seconds 2    a few workloads
 python -m bench --keys 50000 --rounds 1             everything, small
 python -m bench --only clusters                     3 members beside 3 of real etcd, about five minutes
@@ -26,7 +26,7 @@ from bench.report import FULL_KEYS, as_json, as_markdown
 from bench.results import Run
 from bench.rounds import Settings, progress, repeated
 from bench.servers import ServerFailed
-from bench.workloads import ALONE, CLUSTERED, ELECT, EXPIRE, GROUPS, NAMES, REPEATED
+from bench.workloads import CLUSTERED, ELECT, EXPIRE, GROUPS, NAMES, REPEATED
 
 ETCD = "3.7.1"  # what bench/go/go.mod pins
 
@@ -96,7 +96,7 @@ def write(run: Run, directory: Path, name: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure pyetcd beside real etcd.")
     choices = ", ".join((*GROUPS, *NAMES))
-    parser.add_argument("--only", type=_names, default=ALONE, metavar="NAME,…", help=choices)
+    parser.add_argument("--only", type=_names, default=NAMES, metavar="NAME,…", help=choices)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each server (default 5)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of one round (default 3)")
     parser.add_argument("--keys", type=int, default=FULL_KEYS, help="of the large data set (default 1000000)")

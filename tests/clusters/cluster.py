@@ -108,6 +108,11 @@ class Cluster:
     def answering(self) -> list[Member]:
         return [member for member in self.members if member.answering]
 
+    @property
+    def voters(self) -> list[Member]:
+        """Those who answer and are no learners."""
+        return [member for member in self.answering if not member.client.status().isLearner]
+
     def id_of(self, member: Member) -> int:
         return member.client.status().header.member_id
 
@@ -255,10 +260,10 @@ class Cluster:
         until(there, f"revision {revision} on all members")
 
     def same_hashes(self) -> HashKVResponse:
-        """HashKV at the current revision is the same on all who answer; what it is."""
+        """HashKV at the current revision, the same on all who answer it, which learners do not."""
         revision = self.leader().client.range(b"\0").header.revision
         self.wait_revision(revision)
-        hashes = {member: member.client.hash_kv(revision) for member in self.answering}
+        hashes = {member: member.client.hash_kv(revision) for member in self.voters}
         told = {(answer.hash, answer.compact_revision, answer.hash_revision) for answer in hashes.values()}
         assert len(told) == 1, (
             f"HashKV at revision {revision} differs: { {m: h.hash for m, h in hashes.items()} }"

@@ -1,8 +1,8 @@
 """What several tests here share: clusters of either implementation, or of both, one a test.
 
-`CLUSTERS` says which clusters are tested: ours, go, mixed (default: DEFAULT). Clusters of real etcd alone are
-there to prove the tests. `CLUSTERS_ROUNDS` repeats the faults so many times, `CLUSTERS_SEED` chooses those
-that are random. `CLUSTERS_ETCD` is an executable to test in place of ours.
+`CLUSTERS` says of which members: ours, go, mixed; by default ours, and mixed where it does not take long.
+Clusters of real etcd alone are there to prove the tests. `CLUSTERS_ROUNDS` repeats the faults so many times,
+`CLUSTERS_SEED` chooses those that are random. `CLUSTERS_ETCD` is an executable to test in place of ours.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ import pytest
 from cluster import Cluster
 from programs import GO, OURS
 
-DEFAULT = "go"
 ROUNDS = int(os.environ.get("CLUSTERS_ROUNDS", "1"))
 SEED = int(os.environ.get("CLUSTERS_SEED", "7"))
 TEST_SECONDS = 120 * ROUNDS
 BUILD_SECONDS = 900  # of real etcd, where its modules must be had first
 
+# Mixture, and the place of the member that leads
+LED = {
+    "ours": [("ours", "ours", 0)],
+    "go": [("go", "go", 0)],
+    "mixed": [("mixed, ours leads", "mixed", 0), ("mixed, go leads", "mixed", 1)],
+}
+
 MIXTURES = {"ours": [OURS], "go": [GO], "mixed": [OURS, GO]}
 
-WANTED = os.environ.get("CLUSTERS", DEFAULT).split(",")
+WANTED = [name for name in os.environ.get("CLUSTERS", "").split(",") if name]
 
 Start = Callable[..., Cluster]
 
@@ -37,12 +43,15 @@ def kinds_of(mixture: str | Sequence[str], size: int) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "mixture" in metafunc.fixturenames:
-        metafunc.parametrize("mixture", WANTED)
+        metafunc.parametrize("mixture", WANTED or ["ours"])
+    if "led" in metafunc.fixturenames:
+        cases = [case for mixture in WANTED or ["ours", "mixed"] for case in LED[mixture]]
+        metafunc.parametrize("led", cases, ids=[name for name, _, _ in cases], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "start" in getattr(item, "fixturenames", ()):
+        if {"start", "mixture"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS + BUILD_SECONDS))
 
 
@@ -56,3 +65,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return stack.enter_context(Cluster(tmp_path, kinds, **options))  # type: ignore[arg-type]
 
         yield started
+
+
+@pytest.fixture
+def led(start: Start, request: pytest.FixtureRequest) -> Cluster:
+    """Three members; those of a mixed cluster are led by either kind in turn."""
+    _, mixture, place = request.param
+    cluster = start(mixture, 3)
+    cluster.move_leader(cluster.members[place])
+    return cluster

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 
 from programs import executable
@@ -26,11 +27,21 @@ READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
 
+_ports = count(os.getpid() * 101)  # so that sessions side by side hardly ever meet
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that nobody listens on, and below those the kernel gives to outgoing connections: it stays free also
+    while its member is down and others dial a lot."""
+    while True:
+        port = 20_000 + next(_ports) % 12_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Output:

@@ -50,7 +50,7 @@ def test_a_follower_far_behind_is_caught_up_by_a_snapshot_under_load(
 
 
 def test_a_new_member_of_an_old_cluster_begins_with_a_snapshot(mixture: str, start: Start) -> None:
-    cluster = start(mixture, 3, **LIMITS)
+    cluster = start(mixture, 3, strict_reconfig_check="false", **LIMITS)
     leader = cluster.leader()
     put_many(leader, BEHIND)
     member = cluster.add(cluster.follower().kind, learner=True)

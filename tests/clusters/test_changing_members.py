@@ -11,7 +11,8 @@ from cluster_load import Load
 from conftest import Start
 from members import Member, free_port
 
-# By strict reconfiguration a change waits until all members have been connected for five seconds.
+# By strict reconfiguration a change waits until all members have been connected for five seconds; where it
+# is not what is tested it is off.
 
 
 def names(cluster: Cluster) -> set[str]:
@@ -25,9 +26,6 @@ def test_a_learner_catches_up_is_promoted_and_replaces_a_member(mixture: str, st
         learner = cluster.add(cluster.follower().kind, learner=True)
         load.watch_new_members()
         assert learner.client.status().isLearner
-        with pytest.raises(grpc.RpcError) as refusal:
-            learner.client.put(b"load", b"x")
-        assert refusal.value.details() == "etcdserver: rpc not supported for learner"
         cluster.promote(learner)
         load.wait_writes(20)
         cluster.remove(cluster.follower_but(learner))
@@ -39,7 +37,7 @@ def test_a_learner_catches_up_is_promoted_and_replaces_a_member(mixture: str, st
 
 
 def test_the_leader_is_removed_and_another_takes_over(mixture: str, start: Start) -> None:
-    cluster = start(mixture, 3)
+    cluster = start(mixture, 3, strict_reconfig_check="false")
     with Load(cluster) as load:
         load.wait_writes(20)
         leader = cluster.leader()
@@ -103,7 +101,7 @@ def move(cluster: Cluster, member: Member) -> None:
 
 
 def test_changes_that_make_no_sense_are_refused_in_etcds_words(mixture: str, start: Start) -> None:
-    cluster = start(mixture, 3)
+    cluster = start(mixture, 3, strict_reconfig_check="false")
     learner = cluster.add(cluster.follower().kind, learner=True)
     client = cluster.leader().client
     known = cluster.id_of(cluster.follower())
