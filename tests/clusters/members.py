@@ -31,7 +31,7 @@ _ports = count(os.getpid() * 101)  # so that sessions side by side hardly ever m
 
 
 def free_port() -> int:
-    """One that nobody listens on, and below those the kernel gives to outgoing connections: it stays free also
+    """One that nobody listens on, and below those that outgoing connections are given: it stays free also
     while its member is down and others dial a lot."""
     while True:
         port = 20_000 + next(_ports) % 12_000

@@ -88,7 +88,12 @@ class Client:
         return answer
 
     def stream(
-        self, path: str, requests: Iterator[Message], response: type[Answer], seconds: float | None = None
+        self,
+        path: str,
+        requests: Iterator[Message],
+        response: type[Answer],
+        seconds: float | None = None,
+        metadata: tuple[tuple[str, str], ...] = (),
     ) -> grpc.Call:
         """An open stream: iterate over its answers, `cancel` it."""
         with self._lock:
@@ -97,7 +102,7 @@ class Client:
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=response.FromString,
             )
-            return method(requests, timeout=seconds)
+            return method(requests, timeout=seconds, metadata=metadata)
 
     # The few calls that many tests make
 

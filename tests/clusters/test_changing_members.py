@@ -128,3 +128,21 @@ def test_changes_that_make_no_sense_are_refused_in_etcds_words(mixture: str, sta
         with pytest.raises(grpc.RpcError) as refusal:
             change()
         assert refusal.value.details() == words
+
+
+def test_a_learner_serves_only_what_etcd_lets_it_serve(mixture: str, start: Start) -> None:
+    cluster = start(mixture, 3, strict_reconfig_check="false")
+    learner = cluster.add(cluster.follower().kind, learner=True)
+    cluster.leader().client.put(b"a", b"1")
+    cluster.same_hashes()
+    refused: list[Callable[[], object]] = [
+        lambda: learner.client.put(b"a", b"x"),
+        lambda: learner.client.get(b"a"),
+        lambda: learner.client.members(),
+        lambda: learner.client.member_add("http://127.0.0.1:1"),
+    ]
+    for call in refused:
+        with pytest.raises(grpc.RpcError) as refusal:
+            call()
+        assert refusal.value.details() == "etcdserver: rpc not supported for learner"
+    assert learner.client.get(b"a", serializable=True) == b"1"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -16,9 +17,18 @@ from pyetcd.proto.rpc_pb2 import (
     CompactionResponse,
     LeaseGrantRequest,
     LeaseGrantResponse,
+    PutRequest,
+    PutResponse,
+    RangeRequest,
+    RangeResponse,
+    WatchCreateRequest,
+    WatchRequest,
+    WatchResponse,
 )
 
 TIMED_OUT = ("UNAVAILABLE", "etcdserver: request timed out")
+NO_LEADER = ("UNAVAILABLE", "etcdserver: no leader")
+WANTS_LEADER = (("hasleader", "true"),)
 REQUEST_SECONDS = 7.0  # five, and two election timeouts
 LATE_SECONDS = 1.5  # on a busy machine
 
@@ -64,3 +74,31 @@ def test_requests_fail_in_time_and_serializable_reads_go_on(mixture: str, start:
     cluster.leader()
     cluster.leader().client.put(b"a", b"3")
     cluster.same_hashes()
+
+
+def test_what_wants_a_leader_ends_when_there_is_none(mixture: str, start: Start) -> None:
+    """Requests and streams whose metadata say so, once there has been none for three election timeouts."""
+    cluster = start(mixture, 3)
+    alone = cluster.follower()
+    create = WatchRequest(create_request=WatchCreateRequest(key=b"a"))
+    watch = alone.client.stream("Watch/Watch", once(create), WatchResponse, metadata=WANTS_LEADER)
+    assert next(watch).created
+    for member in cluster.others(alone):
+        member.freeze()
+    with pytest.raises(grpc.RpcError) as end:
+        next(watch)
+    assert (end.value.code().name, end.value.details()) == NO_LEADER
+    calls: list[Callable[[Member], object]] = [
+        lambda m: m.client.ask("KV/Put", PutRequest(key=b"a"), PutResponse, metadata=WANTS_LEADER),
+        lambda m: m.client.ask("KV/Range", RangeRequest(key=b"a"), RangeResponse, metadata=WANTS_LEADER),
+    ]
+    for call in calls:
+        told, seconds = failure(call, alone)
+        assert told == NO_LEADER
+        assert seconds < 1
+
+
+def once(request: WatchRequest) -> Iterator[WatchRequest]:
+    """And the stream stays open."""
+    yield request
+    threading.Event().wait(30)
