@@ -13,6 +13,7 @@ from typing import Protocol
 from pyetcd.member.alarms import name_of
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
+from pyetcd.member.peer_metrics import PeerMetrics
 from pyetcd.member.quota import DEFAULT_BYTES
 from pyetcd.metrics import Histogram, Row
 from pyetcd.storage import schema
@@ -52,7 +53,8 @@ class Instruments:
         times = member.times
         for family in (times.apply_duration, times.request_duration, times.range_duration):
             metrics.registry.add(family)
-        metrics.gatherers += [self._gather, times.fold]
+        peers = PeerMetrics(metrics.registry, member.id, member.transport.counters)
+        metrics.gatherers += [self._gather, times.fold, peers.gather]
         member.backend.on_commit = self._committed
         member.retention.on_saved = self._saved
         member.leases.lessor.on_grant = metrics.histogram("etcd_debugging_lease_ttl_total").observe
@@ -74,6 +76,10 @@ class Instruments:
                 "etcd_server_quota_backend_bytes": lambda: quota,
                 "etcd_server_slow_apply_total": lambda: times.slow,
                 "etcd_server_slow_read_indexes_total": lambda: member.reads.slow,
+                "etcd_server_read_indexes_failed_total": lambda: member.reads.failed,
+                "etcd_server_heartbeat_send_failures_total": lambda: member.late_heartbeats,
+                "etcd_server_learner_promote_successes": lambda: member.reconfiguration.promotions,
+                "etcd_server_snapshot_apply_in_progress_total": lambda: member.installer.in_progress,
                 "etcd_disk_wal_write_bytes_total": lambda: member.log_bytes_written,
             }
         )
@@ -116,6 +122,12 @@ class Instruments:
         add(
             "etcd_network_known_peers", "gauge", "1 for each member of the cluster.", ("Local", "Remote")
         ).rows = self._known_peers
+        add(
+            "etcd_server_learner_promote_failures",
+            "counter",
+            "Learners that could not be promoted while this member was leader.",
+            ("Reason",),
+        ).rows = lambda: [((why,), n) for why, n in self._member.reconfiguration.failed_promotions.items()]
         add(
             "etcd_debugging_server_alarms",
             "gauge",
@@ -160,6 +172,8 @@ class Instruments:
         member = self._member
         histogram("etcd_disk_wal_fsync_duration_seconds").observe_many(self._log.sync_seconds())
         histogram("etcd_disk_wal_write_duration_seconds").observe_many(self._log.write_seconds())
+        _take(member.incoming.sync_seconds, histogram("etcd_snap_db_fsync_duration_seconds"))
+        _take(member.incoming.save_seconds, histogram("etcd_snap_db_save_total_duration_seconds"))
         _take(member.hash_seconds, histogram("etcd_mvcc_hash_duration_seconds"))
         _take(member.hash_revision_seconds, histogram("etcd_mvcc_hash_rev_duration_seconds"))
         compactions = member.store.compactions

@@ -20,6 +20,7 @@ from pyetcd.cluster.bootstrap import publish, set_version
 from pyetcd.cluster.members import Member as ClusterMember
 from pyetcd.cluster.membership import Applied
 from pyetcd.cluster.versions import LOWEST, Version, decide_cluster_version, decide_storage_version
+from pyetcd.logs import duration
 from pyetcd.member.alarms import Alarms, name_of
 from pyetcd.member.apply import Applier
 from pyetcd.member.compactor import Periodic, Revision
@@ -129,6 +130,7 @@ class Member:
         self._room_as_of = -1
         self._raising_alarm = False
         self.leader_changes = 0  # leaders seen to come
+        self.late_heartbeats = 0  # as leader
         self.hash_seconds: list[float] = []  # of databases, and of revisions; the metrics take them away
         self.hash_revision_seconds: list[float] = []
         self._last_leader = 0
@@ -168,6 +170,18 @@ class Member:
             on_failure=on_failure,
             times=self.times,
         )
+        self.installer = Installer(
+            config,
+            opened.files,
+            opened.place,
+            opened.snapshots,
+            self.backend,
+            self.jobs,
+            opened.executor,
+            self._spawn,
+            self._adopt,
+            on_failure,
+        )
         self.consensus = Consensus(
             opened.node,
             opened.storage,
@@ -179,24 +193,20 @@ class Member:
             on_dropped=self._dropped,
             on_failure=on_failure,
             send=lambda messages: self.peers.send(messages),
-            snapshots=Installer(
-                config,
-                opened.files,
-                opened.place,
-                opened.snapshots,
-                self.backend,
-                self.jobs,
-                opened.executor,
-                self._spawn,
-                self._adopt,
-                on_failure,
-            ),
+            snapshots=self.installer,
         )
         advertised = [url.text for url in config.initial_advertise_peer_urls]
-        incoming = Incoming(config, opened.files, opened.place, opened.executor)
+        self.incoming = Incoming(config, opened.files, opened.place, opened.executor)
         self.calls = Calls(wire)
         self.peers = Peers(
-            self.cluster, opened.node, self.calls, incoming, loop.time, self._spawn, on_removed, on_failure
+            self.cluster,
+            opened.node,
+            self.calls,
+            self.incoming,
+            loop.time,
+            self._spawn,
+            on_removed,
+            on_failure,
         )
         self.transport = Transport(self.id, self.cluster_id, advertised, wire, self.peers, loop)
         outgoing = SnapshotSender(
@@ -575,7 +585,10 @@ class Member:
         node = self.consensus.node
         if not node.lead and self._is_sole_voter():
             node.campaign()  # alone, nobody else could be elected first
-        now = self._ticked_at = self._loop.time()
+        now, before = self._loop.time(), self._ticked_at
+        self._ticked_at = now
+        if node.is_leader and now - before > 2 * self.config.heartbeat_interval_ms / 1000:
+            self._heartbeats_late(now - before)
         self.consensus.tick()
         late = self._waiters.expire(now, lambda waiter: self._timed_out(waiter.since))
         if late:
@@ -583,6 +596,23 @@ class Member:
         self.leases.tick(now)
         self.reads.tick(now)
         self.end_of_turn()
+
+    def _heartbeats_late(self, seconds: float) -> None:
+        interval = self.config.heartbeat_interval_ms / 1000
+        for peer in self.cluster.list():
+            if peer.id == self.id:
+                continue
+            self.late_heartbeats += 1
+            _log.warn(
+                "leader failed to send out heartbeat on time; took too long, leader is overloaded likely "
+                "from slow disk",
+                {
+                    "to": peer.hex_id,
+                    "heartbeat-interval": duration(interval),
+                    "expected-duration": duration(2 * interval),
+                    "exceeded-duration": duration(seconds - 2 * interval),
+                },
+            )
 
     async def _advance_ticks(self) -> None:
         """A member that starts among others need not wait a whole election timeout for a leader's word once

@@ -1,10 +1,10 @@
 """The metric families of one member: etcd 3.7.1's names, types, labels and bucket bounds, in our words.
 
-What a room counts in plain attributes anyway is bound by callable with `MemberMetrics.bind` where the member
-is put together; times are observed through the histograms below. A family that nothing feeds yet stays at
-zero, as it does in etcd, so that dashboards find every name. Families of requests are in `request_times`,
-those of gRPC calls in `api.grpc_metrics`, those of the process in `process_metrics`; those of peers are not
-here yet.
+What a room counts in plain attributes anyway is bound by callable with `MemberMetrics.bind` where the
+member is put together; times are observed through the histograms below. A family that nothing feeds yet
+stays at zero, as it does in etcd, so that dashboards find every name. Families of requests are in
+`request_times`, those of gRPC calls in `api.grpc_metrics`, those of the process in `process_metrics`, those
+of traffic with other members in `peer_metrics`.
 """
 
 from __future__ import annotations
