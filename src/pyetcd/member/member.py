@@ -16,10 +16,10 @@ from typing import Any
 from google.protobuf.message import Message
 
 from pyetcd import logs
-from pyetcd.cluster.bootstrap import publish, set_version
+from pyetcd.cluster.bootstrap import publish
 from pyetcd.cluster.members import Member as ClusterMember
 from pyetcd.cluster.membership import Applied
-from pyetcd.cluster.versions import LOWEST, Version, decide_cluster_version, decide_storage_version
+from pyetcd.cluster.versions import LOWEST, Version
 from pyetcd.logs import duration
 from pyetcd.member.alarms import Alarms, name_of
 from pyetcd.member.apply import Applier
@@ -42,6 +42,7 @@ from pyetcd.member.snapshot_in import Incoming, Installer
 from pyetcd.member.snapshot_out import SnapshotSender
 from pyetcd.member.snapshots import Retention
 from pyetcd.member.transfer import Transfer
+from pyetcd.member.version_keeper import VersionKeeper
 from pyetcd.mvcc.answer import Answer, finish
 from pyetcd.mvcc.compaction import CompactionConfig
 from pyetcd.mvcc.hash import KeyValueHash, hash_database
@@ -57,12 +58,10 @@ from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest, Range
 from pyetcd.proto.splice import ResponseHeaders, field_head, varint
 from pyetcd.raft import AnyConfChange, Snapshot
 from pyetcd.storage.backend import Backend
-from pyetcd.version import SERVER_VERSION
 
 ADVANCE_CHECKS = 100
 ADVANCE_CHECK_SECONDS = 0.05
 MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
-VERSION_INTERVAL_SECONDS = 5.0
 PUBLISH_RETRY_SECONDS = 0.1
 CHECKPOINTS_SINCE = Version(3, 6)  # from this cluster version on, every member keeps checkpoints of leases
 MAX_INT64 = (1 << 63) - 1
@@ -147,8 +146,6 @@ class Member:
         self._headers = ResponseHeaders(self.cluster_id, self.id)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._version_changed = asyncio.Event()
-        self._first_commit = asyncio.Event()
         self._applier = Applier(
             self.store,
             self.leases.lessor,
@@ -227,6 +224,14 @@ class Member:
             self._propose_change,
             self._until_applied,
             self._timed_out,
+        )
+        self._versions = VersionKeeper(
+            self.cluster,
+            self._position,
+            opened.node,
+            self.calls,
+            self.request,
+            config.request_timeout_seconds,
         )
         self.retention = Retention(
             config,
@@ -540,8 +545,8 @@ class Member:
         self.peers.begin(*self._first_peers)
         self._tick()
         self._spawn(self._advance_ticks())
-        self._spawn(self._follow_cluster_version())
-        self._spawn(self._settle_cluster_version())
+        self._spawn(self._versions.follow())
+        self._spawn(self._versions.settle())
         self._spawn(self.retention.purge_for_ever())
         compactor = self._compactor()
         if compactor is not None:
@@ -655,7 +660,7 @@ class Member:
         self.retention.installed(snapshot.index)
         self.store.resume_compaction()
         self._refresh_reads()
-        self._version_changed.set()
+        self._versions.cluster_changed()
         self.consensus.resume()
 
     def _membership_changed(self, request_id: int, applied: Applied | EtcdError) -> None:
@@ -668,7 +673,7 @@ class Member:
         self.reconfiguration.applied(request_id, None)
 
     def _version_set(self, lowered: bool) -> None:
-        self._version_changed.set()
+        self._versions.cluster_changed()
         if lowered:
             self.retention.force()
 
@@ -694,37 +699,7 @@ class Member:
         node = self.consensus.node
         if node.is_leader and self._position.term == node.term:
             self.leases.promote(node.term)
-            self._first_commit.set()
-
-    async def _follow_cluster_version(self) -> None:
-        """Let the storage's version follow the cluster's."""
-        while True:
-            await _wait(self._version_changed, VERSION_INTERVAL_SECONDS)
-            storage = self.storage_version()
-            target = decide_storage_version(self.cluster.version, Version.parse(storage) if storage else None)
-            if target is not None:
-                self._position.set_storage_version(str(target))
-
-    async def _settle_cluster_version(self) -> None:
-        """As leader, propose the version that all members can have."""
-        while True:
-            await _wait(self._first_commit, VERSION_INTERVAL_SECONDS)
-            if not self.consensus.node.is_leader:
-                continue
-            others = [member for member in self.cluster.list() if member.id != self.id]
-            told = await self.calls.versions_of(others, self.config.request_timeout_seconds)
-            servers = {id: None if each is None else each.server for id, each in told.items()}
-            version = decide_cluster_version(
-                self.cluster.version, {self.id: SERVER_VERSION, **servers}, self.cluster.downgrade
-            )
-            if version is not None:
-                request = set_version(version)
-                try:
-                    await self.request(
-                        _RAFT.CLUSTER_VERSION_SET_FIELD_NUMBER, request.SerializeToString(), request
-                    )
-                except errors.EtcdError as error:  # tried again after the interval
-                    _log.warn("failed to update cluster version", {"error": error.message})
+            self._versions.leads()
 
     def _background(self, job: Job[None]) -> None:
         self.jobs.start(job, lambda result: None, self._background_failed)
@@ -766,13 +741,3 @@ class Member:
         await self.store.close()
         await self.backend.close()
         self._wal.close()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until it is set, which it is no more then, or the time is over."""
-    try:
-        async with asyncio.timeout(seconds):  # wait_for can swallow a cancellation
-            await event.wait()
-    except TimeoutError:
-        pass
-    event.clear()
