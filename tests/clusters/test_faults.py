@@ -84,8 +84,9 @@ def test_the_cluster_serves_on_when_something_happens_to_one_member(
 
 
 def test_faults_at_random_also_of_a_majority(mixture: str, start: Start) -> None:
+    """The log is short, so that members that were away are caught up by entries and by snapshots."""
     chance = random.Random(SEED)
-    cluster = start(mixture, 3, proxied=True)
+    cluster = start(mixture, 3, proxied=True, snapshot_count=100, snapshot_catchup_entries=10)
     with Load(cluster, seed=SEED) as load:
         for _ in range(FAULTS_A_ROUND * ROUNDS):
             victims = chance.sample(cluster.members, chance.choice([1, 1, 1, 2, 3]))
