@@ -11,8 +11,8 @@ import pytest
 from ctl_runner import Etcdctl
 
 from pyetcd.cli.etcdctl import srv
-from pyetcd.cluster.endpoints import TLS_ALWAYS, TLS_AS_CONFIGURED, TLS_NEVER, Target
 from pyetcd.cli.exits import Exit
+from pyetcd.cluster.endpoints import TLS_ALWAYS, TLS_AS_CONFIGURED, TLS_NEVER, Target
 
 
 @pytest.mark.parametrize(
