@@ -170,6 +170,7 @@ class Member:
                 pre_vote=world.pre_vote,
                 check_quorum=world.check_quorum,
                 read_only=world.read_only,
+                gather_reads=world.gather_reads,
                 step_down_on_removal=world.step_down_on_removal,
             )
         )
@@ -279,6 +280,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random = Random(seed)
         self.check_quorum = random.random() < 0.5
+        self.gather_reads = bool(seed % 2)
         self.pre_vote = random.random() < 0.5
         self.step_down_on_removal = random.random() < 0.5
         self.read_only = (

@@ -278,6 +278,43 @@ def test_a_read_is_served_once_a_quorum_has_answered_a_round_that_started_after_
     assert set(server.reads) == {b"one", b"two"}
 
 
+def test_reads_that_come_during_a_round_share_the_next_one() -> None:
+    server = Server(voters=VOTERS, gather_reads=True).lead()
+    server.hear(MessageType.MsgAppResp, 2, index=server.node.last_index)
+    server.settle()
+    server.sent.clear()
+    for name in (b"one", b"two", b"three"):
+        server.node.read_index(name)
+    server.settle()
+    beats = server.sent_of(MessageType.MsgHeartbeat)
+    assert [beat.to for beat in beats] == [2, 3]
+    server.hear(MessageType.MsgHeartbeatResp, 2, context=beats[0].context)
+    server.settle()
+    assert set(server.reads) == {b"one"}
+    beats = server.sent_of(MessageType.MsgHeartbeat)
+    assert [beat.to for beat in beats] == [2, 3]
+    server.hear(MessageType.MsgHeartbeatResp, 3, context=beats[0].context)
+    server.settle()
+    assert set(server.reads) == {b"one", b"two", b"three"}
+    assert server.sent_of(MessageType.MsgHeartbeat) == []
+
+
+def test_a_round_that_is_lost_is_made_good_by_the_next_heartbeat() -> None:
+    server = Server(voters=VOTERS, gather_reads=True).lead()
+    server.hear(MessageType.MsgAppResp, 2, index=server.node.last_index)
+    server.settle()
+    server.node.read_index(b"one")
+    server.settle()
+    server.sent.clear()
+    server.node.read_index(b"two")
+    server.node.tick()
+    server.settle()
+    beat = server.sent_of(MessageType.MsgHeartbeat)[0]
+    server.hear(MessageType.MsgHeartbeatResp, 2, context=beat.context)
+    server.settle()
+    assert set(server.reads) == {b"one", b"two"}
+
+
 def test_a_read_waits_for_the_first_commit_of_a_leaders_term() -> None:
     server = Server(voters=VOTERS).lead()
     server.sent.clear()

@@ -123,9 +123,12 @@ class Peers:
     # What goes out
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Messages of raft's. Of several acknowledgements of the log the last says it all."""
+        """Messages of raft's. What a later one to the same member says as well is left out: of several
+        acknowledgements or heartbeats the last says it all, and so do entries what an empty append says."""
         removed = self._cluster.removed
         answered: set[int] = set()
+        heard: set[int] = set()
+        appended: set[int] = set()
         out: list[Message] = []
         for message in reversed(messages):
             type = message.type
@@ -135,6 +138,14 @@ class Peers:
                 if message.to in answered:
                     continue
                 answered.add(message.to)
+            elif type is MessageType.MsgApp:
+                if not message.entries and message.to in appended:
+                    continue
+                appended.add(message.to)
+            elif type is MessageType.MsgHeartbeat:
+                if message.to in heard:
+                    continue
+                heard.add(message.to)
             elif type is MessageType.MsgSnap:
                 self._outgoing.send(message)
                 continue

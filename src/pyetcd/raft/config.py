@@ -55,6 +55,7 @@ class Config:
     check_quorum: bool = False
     pre_vote: bool = False
     read_only: ReadOnlyOption = ReadOnlyOption.SAFE
+    gather_reads: bool = False  # one round of heartbeats at a time, for all reads that wait for one
     disable_proposal_forwarding: bool = False
     disable_conf_change_validation: bool = False
     step_down_on_removal: bool = False

@@ -38,6 +38,7 @@ class Raft:
         "id",
         "is_learner",
         "lead",
+        "gather_reads",
         "lease_reads",
         "log",
         "logger",
@@ -95,6 +96,7 @@ class Raft:
         self.heartbeat_timeout = config.heartbeat_ticks
         self.check_quorum = config.check_quorum
         self.pre_vote = config.pre_vote
+        self.gather_reads = config.gather_reads
         self.lease_reads = config.read_only is ReadOnlyOption.LEASE
         self.max_message_bytes = config.max_message_bytes
         self.max_uncommitted_bytes = config.max_uncommitted_bytes or NO_LIMIT

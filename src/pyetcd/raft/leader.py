@@ -181,6 +181,8 @@ def handle_heartbeat_response(raft: Raft, message: Message, progress: Progress) 
     raft.read_queue.acknowledge(message.from_, round_of(message.context))
     for request, index in raft.read_queue.confirmed(raft.tracker.config.voters):
         answer_read(raft, request, index)
+    if raft.gather_reads and raft.read_queue.wants_round():
+        broadcast_heartbeat(raft)
 
 
 def handle_snapshot_status(raft: Raft, message: Message, progress: Progress) -> None:
@@ -293,7 +295,8 @@ def _confirm_read(raft: Raft, message: Message) -> None:
         answer_read(raft, message, raft.log.committed)
     elif raft.read_queue.add(message, raft.log.committed):
         raft.read_queue.acknowledge(raft.id, raft.read_queue.round())
-        broadcast_heartbeat(raft)
+        if not raft.gather_reads or raft.read_queue.wants_round():
+            broadcast_heartbeat(raft)
     else:
         raft.logger.warning(f"{raft.id:x} too many reads are waiting; dropping index reading msg")
 

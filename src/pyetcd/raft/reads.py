@@ -5,6 +5,9 @@ from the start of the term, as its context: unique to the round, since the count
 contexts the readers chose. A follower echoes it, which confirms every read queued before that heartbeat was
 sent. So one round confirms many reads, and what a quorum has echoed is found as a committed index is.
 
+etcd-raft sends heartbeats for every read. With `Config.gather_reads` a leader has one round under way at a
+time, and the reads that come meanwhile share the next; should it be lost, the next tick's heartbeat is one.
+
 Bounded: beyond `MAX_WAITING` reads the newest are refused, and their readers ask again, as they do when a
 message is lost.
 """
@@ -21,14 +24,15 @@ MAX_WAITING: Final = 65_536
 
 
 class ReadQueue:
-    """Reads of one term. `_confirmed` is how many have left the front."""
+    """Reads of one term. `_confirmed` is how many have left the front, `_asked` the last round sent out."""
 
-    __slots__ = ("_acknowledged", "_confirmed", "_waiting")
+    __slots__ = ("_acknowledged", "_asked", "_confirmed", "_waiting")
 
     def __init__(self) -> None:
         self._acknowledged: dict[int, int] = {}
         self._waiting: deque[tuple[Message, int]] = deque()
         self._confirmed = 0
+        self._asked = 0
 
     def add(self, request: Message, commit: int) -> bool:
         """Queue a read that may see everything up to `commit`. False if there is no room."""
@@ -42,8 +46,15 @@ class ReadQueue:
         return self._confirmed + len(self._waiting)
 
     def context(self) -> bytes:
-        """The round as it travels in a heartbeat; nothing if nobody waits."""
-        return self.round().to_bytes(8, "little") if self._waiting else b""
+        """The round as it travels in the heartbeats that are about to be sent; nothing if nobody waits."""
+        if not self._waiting:
+            return b""
+        self._asked = self.round()
+        return self._asked.to_bytes(8, "little")
+
+    def wants_round(self) -> bool:
+        """Somebody waits, and no round is under way."""
+        return bool(self._waiting) and self._asked <= self._confirmed
 
     def acknowledge(self, id: int, round: int) -> None:
         self._acknowledged[id] = max(self._acknowledged.get(id, 0), round)
