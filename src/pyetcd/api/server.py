@@ -162,8 +162,11 @@ class ClientServer:
 
     def _turn(self) -> None:
         self._wake.clear()
+        self._member.begin_turn()
         self._member.on_wake()
-        if self._serving and self._dispatcher.turn():
+        if not self._serving:
+            self._member.end_of_turn()
+        elif self._dispatcher.turn():
             self._loop.call_soon(self._turn)
         self.hub.flush()
         self._outbox.flush()

@@ -135,6 +135,9 @@ class Member:
         self._last_leader = 0
         self._leads_since = -math.inf  # when this member became leader, the last time; loop time
         self._ticked_at = loop.time()
+        self._was_suspended = False  # as leader, and no quorum has been heard from since
+        self._asks_quorum = False
+        self._refreshes_reads = False
         self.reads = Reads(
             loop.time,
             lambda context: self.consensus.node.read_index(context),
@@ -273,7 +276,7 @@ class Member:
 
     @property
     def applied_index(self) -> int:
-        return self._position.index
+        return self._applier.applied_index
 
     @property
     def log_bytes_written(self) -> int:
@@ -359,7 +362,12 @@ class Member:
         self._loop.call_soon(self.end_of_turn)
         return await future
 
+    def begin_turn(self) -> None:
+        """`end_of_turn` will follow: what is to be sent to peers may wait for it."""
+        self.transport.hold()
+
     def end_of_turn(self) -> None:
+        self.transport.hold()
         self.reads.flush()
         self.consensus.flush()
         self.transport.flush()
@@ -455,13 +463,37 @@ class Member:
     @property
     def is_certain(self) -> bool:
         """Time has passed here as it should have: a member that was suspended may have missed a new
-        leader."""
-        return self._loop.time() - self._ticked_at < 3 * self.config.heartbeat_interval_ms / 1000
+        leader. It is certain again once a quorum has been heard from."""
+        return not self._was_suspended and not self._is_late(self._loop.time() - self._ticked_at)
+
+    def _is_late(self, seconds: float) -> bool:
+        return seconds >= 3 * self.config.heartbeat_interval_ms / 1000
+
+    def _ask_quorum(self) -> None:
+        """Whether this member, after it was suspended, still leads: a round of reads tells."""
+        if self._asks_quorum:
+            return
+        self._asks_quorum = True
+        self.reads.add(lambda: self._quorum_told(True), lambda error: self._quorum_told(False))
+
+    def _quorum_told(self, certain: bool) -> None:
+        self._asks_quorum = False
+        if certain:
+            self._was_suspended = False
 
     async def _until_applied(self) -> None:
         """Await that all that is committed now is applied. TIMEOUT_WAIT_APPLIED_INDEX."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self.leases.when_applied(lambda: future.set_result(None), future.set_exception)
+
+        def run() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def fail(error: Exception) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        self.leases.when_applied(run, fail)
         await future
 
     async def linearizable_read(self) -> None:
@@ -485,9 +517,13 @@ class Member:
 
     def _refresh_reads(self) -> None:
         """A sole voter that leads and has committed in its term is current at all times: what is
-        acknowledged is applied."""
+        acknowledged is applied. But what was committed when it became that, a voter that has left may have
+        acknowledged, so that is applied first."""
         node = self.consensus.node
-        self.reads.set_current(node.is_leader and self._position.term == node.term and self._is_sole_voter())
+        may_be = node.is_leader and self._position.term == node.term and self._is_sole_voter()
+        is_applied = self.reads.are_current or self.applied_index >= node.committed_index
+        self._refreshes_reads = may_be and not is_applied
+        self.reads.set_current(may_be and is_applied)
 
     def _is_sole_voter(self) -> bool:
         voters = self.consensus.node.config.voters
@@ -594,7 +630,10 @@ class Member:
         self._ticked_at = now
         if node.is_leader and now - before > 2 * self.config.heartbeat_interval_ms / 1000:
             self._heartbeats_late(now - before)
+            self._was_suspended = self._was_suspended or self._is_late(now - before)
         self.consensus.tick()
+        if self._was_suspended and node.is_leader:
+            self._ask_quorum()
         late = self._waiters.expire(now, lambda waiter: self._timed_out(waiter.since))
         if late:
             self.consensus.withdraw(set(late))
@@ -642,6 +681,8 @@ class Member:
 
     def _applied(self) -> None:
         self._applier.batch_done()
+        if self._refreshes_reads:
+            self._refresh_reads()
         self.reads.applied()
         self.leases.applied()
         self.retention.after_apply()
@@ -649,12 +690,14 @@ class Member:
     def _adopt(self, fresh: Backend, restored: Restored, snapshot: Snapshot) -> None:
         """Let everything read the database that a snapshot has brought, in this one turn."""
         self.jobs.abort(errors.LEADER_CHANGED())  # what is half read of the old one
+        # What the snapshot covers is never applied here: who waits for it would wait in vain.
+        self.consensus.withdraw(set(self._waiters.fail_all(errors.TIMEOUT())))
         self.backend.replace(fresh)
+        self.store.replace(restored)  # at once: nothing that thinks of the old one may write into the new
         self._position.load()
         self.cluster.load()
         self.alarms.load()
         self.leases.lessor.load()
-        self.store.replace(restored)
         self.leases.lessor.attach_all(restored.leases)
         self.peers.replaced()
         self.retention.installed(snapshot.index)
@@ -669,6 +712,7 @@ class Member:
             self.reconfiguration.applied(request_id, applied)
             return
         self.peers.changed(applied)
+        self.ask_leader.changed()
         self._refresh_reads()
         self.reconfiguration.applied(request_id, None)
 
@@ -698,6 +742,7 @@ class Member:
         self.reads.first_commit_in_term()
         node = self.consensus.node
         if node.is_leader and self._position.term == node.term:
+            self._was_suspended = False  # a quorum has just agreed
             self.leases.promote(node.term)
             self._versions.leads()
 
@@ -724,6 +769,7 @@ class Member:
         """Propose, apply and read nothing more, and tell everybody who waits."""
         self.consensus.stop()
         self.reads.stop()
+        self.leases.cease()
         self.reconfiguration.stop()
         self._applier.cease()
         self.jobs.close()

@@ -137,7 +137,9 @@ class Waiters:
             self.drop(waiter.data, error(waiter))
         return [waiter.data for waiter in late]
 
-    def fail_all(self, error: Exception) -> None:
+    def fail_all(self, error: Exception) -> list[bytes]:
+        """Fail everybody; returns the data of their entries."""
         waiting, self._by_header, self.bytes = self._by_header, {}, 0
         for waiter in waiting.values():
             waiter.done(waiter.token, None, error)
+        return [waiter.data for waiter in waiting.values()]

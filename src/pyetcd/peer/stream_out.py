@@ -46,15 +46,18 @@ class Encoder(Protocol):
 
 class Outbox:
     """What all streams have to say in this turn. Flushed at its end, and soon by itself when filled outside
-    of one."""
+    of one; `hold` says that a turn has begun, whose end will come."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
         self._bodies: list[tuple[int, Body]] = []
         self._from: list[tuple[OutgoingStream, int]] = []
-        self._scheduled = False
+        self._scheduled = False  # or held: a flush will come
         self.batches = Batches()
+
+    def hold(self) -> None:
+        self._scheduled = True
 
     def queue(self, stream: OutgoingStream, call: int, body: Body, size: int) -> None:
         self._bodies.append((call, body))

@@ -141,6 +141,10 @@ class Transport:
                     {"type": message.type.name, "unknown-target-peer-id": hex_id(to)},
                 )
 
+    def hold(self) -> None:
+        """A turn has begun that will `flush`. It spares a turn of the loop for nothing."""
+        self._outbox.hold()
+
     def flush(self) -> None:
         """The end of a turn: everything for streams goes to the wire at once."""
         self._outbox.flush()
