@@ -639,6 +639,7 @@ class Member:
             self.consensus.withdraw(set(late))
         self.leases.tick(now)
         self.reads.tick(now)
+        self.transfer.look()
         self.end_of_turn()
 
     def _heartbeats_late(self, seconds: float) -> None:
@@ -732,7 +733,7 @@ class Member:
             if self.leader_changes > 1:  # there is no change in the first one to be heard of
                 self.reads.leader_changed()
         self.ask_leader.changed()
-        self.transfer.leader_changed()
+        self.transfer.look()
         self._refresh_reads()
         if not self.consensus.node.is_leader:
             self.leases.demote()

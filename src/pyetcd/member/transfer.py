@@ -29,8 +29,8 @@ class Transfer:
         self._timeout_seconds = timeout_seconds
         self._changed = asyncio.Event()
 
-    def leader_changed(self) -> None:
-        """Another leader, or none, is known."""
+    def look(self) -> None:
+        """Another leader, or none, is known, or some time has passed."""
         self._changed.set()
 
     async def move(self, target: int) -> None:
@@ -56,6 +56,9 @@ class Transfer:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 while node.lead != target:
+                    gone = self._connections.active_since(target) is None
+                    if gone or (node.is_leader and node.transferee != target):
+                        raise TimeoutError  # it stops as well, or raft has given it up
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
