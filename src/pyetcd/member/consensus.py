@@ -1,8 +1,9 @@
 """The member's log: proposals in, entries on disk, committed entries out.
 
 Drives `raft.Node` with its storage writes apart (see the docstring of `pyetcd.raft`). The unit of work is a
-batch: proposals that arrive while an append is being made durable wait and become the next one, so the busier
-the member, the fewer the fsyncs. Rules that hold here:
+batch: proposals that arrive while the last one is being made durable wait and become the next, so the busier
+the member, the fewer the fsyncs; what other members have it append meanwhile does not hold them up. They
+also wait for a leader, and while leadership is moving. Rules that hold here:
 
 * Nothing is applied, and so nothing answered, before it is durable here and committed.
 * Committed entries are handed on in order, each once; while `apply` says it is busy, they wait.
@@ -10,7 +11,8 @@ the member, the fewer the fsyncs. Rules that hold here:
   committed, before raft hears so, and only then put in the place of the state machine, as one more thing to
   be applied. While its file is written nothing else is appended.
 * Nothing leaves for a member that has been removed.
-* A failed write to the log is final: `on_failure` is told, nothing more is proposed or applied.
+* A failed write to the log, or a log that contradicts itself, is final: `on_failure` is told, nothing more is
+  proposed or applied.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pyetcd.raft import (
     AnyConfChange,
     Entry,
     HardState,
+    InvariantBroken,
     MemoryStorage,
     Message,
     Node,
@@ -63,7 +66,7 @@ class Consensus:
         on_leadership: Callable[[], None],
         on_read_state: Callable[[ReadState], None],
         on_dropped: Callable[[list[bytes]], None],
-        on_failure: Callable[[OSError], None],
+        on_failure: Callable[[Exception], None],
         send: Callable[[list[Message]], None],
         snapshots: Snapshots,
     ) -> None:
@@ -81,11 +84,13 @@ class Consensus:
         self._proposals: list[bytes] = []
         self._as_leader: list[tuple[int, bytes]] = []  # proposals, each for one term of ours as leader
         self._appending: deque[tuple[int, Ready]] = deque()  # by the sequence number that makes it durable
+        self._batch = 0  # the sequence number that makes the last batch of proposals durable
         self._markers: deque[tuple[int, Callable[[], None]]] = deque()  # the same
         self._committed: deque[Entry | Snapshot] = deque()
         self._saving: Ready | None = None  # its snapshot is being written, nothing else is appended
         self._busy = False
         self._ended = False
+        self.begun_anew_at = 0  # index of the last snapshot of a leader that the log has a marker of
         self.applied_index = node.applied_index
         self.applied_term = 0
 
@@ -118,15 +123,22 @@ class Consensus:
             self._acknowledge()
             if self._as_leader:
                 self._propose_as_leader()
-            if self._proposals and not self._appending and self.node.lead:
+            proposed = bool(self._proposals) and self._may_propose()
+            if proposed:
                 proposals, self._proposals = self._proposals, []
                 try:
                     self.node.propose(proposals)
                 except ProposalDropped:
                     self._on_dropped(proposals)
             self._take_readys()
-        except OSError as error:
+            if proposed and self._appending:
+                self._batch = self._appending[-1][0]
+        except (OSError, InvariantBroken) as error:
             self._fail(error)
+
+    def _may_propose(self) -> bool:
+        appending, node = self._appending, self.node
+        return (not appending or appending[0][0] > self._batch) and bool(node.lead) and not node.transferee
 
     def save_snapshot(self, index: int, term: int, conf_state: bytes, saved: Callable[[], None]) -> None:
         """Mark in the log that the database has everything up to `index`. `saved` is called when that is
@@ -143,7 +155,10 @@ class Consensus:
         self._ended = True
 
     def tick(self) -> None:
-        self.node.tick()
+        try:
+            self.node.tick()
+        except InvariantBroken as error:
+            self._fail(error)
         self.flush()
         self._write_held()
 
@@ -154,9 +169,13 @@ class Consensus:
     def resume(self) -> None:
         """The entry, or the snapshot, that kept `apply` busy is done."""
         self._busy = False
-        if not self._ended:
+        if self._ended:
+            return
+        try:
             self._apply_committed()
-            self.flush()
+        except InvariantBroken as error:
+            self._fail(error)
+        self.flush()
 
     def _write_held(self) -> None:
         """A commit index that no entries have followed since the last tick goes to the log by itself."""
@@ -253,6 +272,7 @@ class Consensus:
             self._storage.apply_snapshot(snapshot)
             conf_state = encode_conf_state(snapshot.metadata.conf_state)
             self._wal.save_snapshot(snapshot.index, snapshot.term, conf_state)
+            self.begun_anew_at = snapshot.index
             # A start ignores a marker whose index is not called committed: entries behind would be a gap.
             self._wal.save(HardState(state.term, state.vote, snapshot.index), (), True)
             self._append(ready, True)
@@ -275,6 +295,6 @@ class Consensus:
         if not self._busy:
             self._on_applied()
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         self._ended = True
         self._on_failure(error)

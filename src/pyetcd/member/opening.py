@@ -205,7 +205,7 @@ class _Opening:
             sync=not config.unsafe_no_fsync,
         )
         try:
-            _check_contents(backend)
+            check_contents(backend)
         except CannotOpen:
             backend.discard()
             raise
@@ -419,7 +419,7 @@ def _conf_state(cluster: Membership) -> ConfState:
     return ConfState(voters=voters, learners=learners)
 
 
-def _check_contents(backend: Backend) -> None:
+def check_contents(backend: Backend) -> None:
     """CannotOpen where this version does not know what to do with what is in the database."""
     if backend.get(AUTH, AUTH_ENABLED) == b"\x01":
         raise CannotOpen(f"{backend.path} has authentication enabled, which this version does not enforce")

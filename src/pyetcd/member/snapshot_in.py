@@ -18,8 +18,11 @@ from concurrent.futures import Executor
 
 from pyetcd import logs
 from pyetcd.cluster.datadir import DataDir, place_received
+from pyetcd.cluster.membership import Membership
+from pyetcd.cluster.versions import check_not_newer
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.jobs import Jobs
+from pyetcd.member.opening import check_contents
 from pyetcd.mvcc.restore import Restored, restore
 from pyetcd.peer.seams import Refused, SnapshotSink
 from pyetcd.raft import Message, Snapshot
@@ -47,6 +50,7 @@ class Incoming:
         self._place = place
         self._executor = executor
         self._bytes_max = BYTES_MAX if quota is None else 2 * quota + BYTES_BEYOND_QUOTA
+        self._attempts = 0
         self.save_seconds: list[
             float
         ] = []  # of whole databases, and of their syncs; the metrics take them away
@@ -56,15 +60,19 @@ class Incoming:
         """The sink for the database behind `message`, which is a MsgSnap. Refused."""
         if message.snapshot is None or not message.snapshot.index:
             raise Refused(BAD_REQUEST, "snapshot message without a snapshot")
+        self._attempts += 1
+        index, attempt = message.snapshot.index, self._attempts
         try:
-            received = ReceivedDatabase(self._files, self._place.snap, message.snapshot.index)
+            received = ReceivedDatabase(self._files, self._place.snap, index, attempt)
         except OSError as error:
             raise Refused(FAILED, f"failed to save KV snapshot ({error})") from None
         return _Sink(received, self._executor, self._bytes_max, self.save_seconds, self.sync_seconds)
 
 
 class _Sink:
-    """Fulfils `peer.seams.SnapshotSink`."""
+    """Fulfils `peer.seams.SnapshotSink`. One thing at a time is done with the file: work whose task is
+    cancelled goes on in its thread, and a descriptor that is closed under it may be another file's by then.
+    """
 
     def __init__(
         self,
@@ -81,6 +89,7 @@ class _Sink:
         self._sync_seconds = sync_seconds
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self._work: asyncio.Future[None] | None = None  # what was begun last
 
     async def write(self, chunk: bytes) -> None:
         if self._received.size + len(chunk) > self._bytes_max:
@@ -95,11 +104,20 @@ class _Sink:
         self._save_seconds.append(self._loop.time() - self._began)
 
     def abort(self) -> None:
+        if self._work is None or self._work.done():
+            self._drop()
+        else:
+            self._work.add_done_callback(self._drop)
+
+    def _drop(self, work: asyncio.Future[None] | None = None) -> None:
+        if work is not None and not work.cancelled():
+            work.exception()  # of what nobody waits for any more
         self._loop.run_in_executor(self._executor, self._received.drop)
 
     async def _run(self, work: Callable[[], None]) -> None:
+        self._work = self._loop.run_in_executor(self._executor, work)
         try:
-            await self._loop.run_in_executor(self._executor, work)
+            await asyncio.shield(self._work)
         except (OSError, NotTheSnapshot) as error:
             raise Refused(FAILED, f"failed to save KV snapshot ({error})") from None
 
@@ -144,7 +162,7 @@ class Installer:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._executor, lambda: self._snapshots.save(file))
-        except OSError as error:
+        except Exception as error:  # nothing more would be appended
             self._on_failure(error)
             return
         saved()
@@ -159,22 +177,43 @@ class Installer:
             "incoming-leader-snapshot-term": snapshot.term,
         }
         _log.info("applying snapshot", fields)
-        loop = asyncio.get_running_loop()
         try:
             await self._backend.quiesce()
-            fresh = await loop.run_in_executor(self._executor, lambda: self._open(snapshot.index))
-            _log.info("applySnapshot: opened snapshot backend")
-            _log.info("restoring mvcc store")
-            restored = await self._jobs.run(restore(fresh))
+            fresh = await self._opened(snapshot.index)
+            try:
+                _log.info("applySnapshot: opened snapshot backend")
+                _log.info("restoring mvcc store")
+                restored = await self._jobs.run(restore(fresh))
+            except BaseException:
+                fresh.discard()
+                raise
             self._adopt(fresh, restored, snapshot)
         except Exception as error:  # half of it may have happened: the next start decides by the log
+            self._backend.hold()  # whatever is still written, into whichever database, is never committed
             self._on_failure(error)
             return
         finally:
             self.in_progress -= 1
         _log.info("applied snapshot", fields)
 
+    async def _opened(self, index: int) -> Backend:
+        opening = asyncio.get_running_loop().run_in_executor(self._executor, self._open, index)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the member stops; what the thread opens is to be closed
+            (await opening).discard()
+            raise
+
     def _open(self, index: int) -> Backend:
-        """Runs in the executor."""
+        """Runs in the executor. What could make `adopt` fail half-way is looked at here."""
         place_received(self._files, self._place, self._place.received_database(index))
-        return Backend.open(self._files, self._place.database, None, sync=not self._config.unsafe_no_fsync)
+        fresh = Backend.open(self._files, self._place.database, None, sync=not self._config.unsafe_no_fsync)
+        try:
+            check_contents(fresh)
+            members = Membership(fresh, 0, 0)
+            members.read()
+            check_not_newer(members.version)
+        except BaseException:
+            fresh.discard()
+            raise
+        return fresh

@@ -89,21 +89,17 @@ class SnapshotSender:
         self._spawn(self._send(message))
 
     async def _send(self, message: Message) -> None:
+        pinned: Pinned | None = None
         try:
             await self._backend.commit()
             pinned = self._backend.pin()
+            message.snapshot = self._snapshot_of(pinned)
         except BaseException:
+            if pinned is not None:
+                pinned.close()
             self.in_flight -= 1
             self._report(message.to, False)
             raise
-        index, term = schema.position(pinned)
-        cluster = Membership(_ReadOnly(pinned), self._local_id, 0)
-        cluster.read()
-        voters = tuple(member.id for member in cluster.voters())
-        learners = tuple(member.id for member in cluster.learners())
-        data = membership_json(cluster.list(), cluster.removed, cluster.version)
-        metadata = SnapshotMetadata(index, term, ConfState(voters=voters, learners=learners))
-        message.snapshot = Snapshot(metadata, data)
         fields = {
             "from": f"{self._local_id:x}",
             "to": f"{message.to:x}",
@@ -119,6 +115,15 @@ class SnapshotSender:
             loop.call_later(HOLD_SECONDS, self._arrived)
 
         self._transport.send_snapshot(message, PinnedDatabase(pinned, self._executor, closed))
+
+    def _snapshot_of(self, pinned: Pinned) -> Snapshot:
+        index, term = schema.position(pinned)
+        cluster = Membership(_ReadOnly(pinned), self._local_id, 0)
+        cluster.read()
+        voters = tuple(member.id for member in cluster.voters())
+        learners = tuple(member.id for member in cluster.learners())
+        data = membership_json(cluster.list(), cluster.removed, cluster.version)
+        return Snapshot(SnapshotMetadata(index, term, ConfState(voters=voters, learners=learners)), data)
 
     def _arrived(self) -> None:
         self.in_flight -= 1

@@ -131,6 +131,8 @@ class Retention:
     def after_apply(self) -> None:
         """Entries have been applied, the last of them to its end."""
         index = self._consensus.applied_index
+        if index < self._consensus.begun_anew_at:
+            return  # a leader's snapshot takes their place next; the log has begun anew behind it already
         due = index - self.snapshot_index > self._count or (self._forced and index != self.snapshot_index)
         if due and not self._saving:
             self._begin(index)
@@ -207,9 +209,11 @@ class Retention:
             await self._backend.commit()
             self._check_flushed(index)
             saved = await self._in_executor(lambda: self._snapshots.save(snapshot, self._loop.time))
+            if index < self._consensus.begun_anew_at:
+                return  # a leader's snapshot has come: an older marker behind its own would leave a gap
             await self._mark(snapshot)
             self._wal.release(index)
-            self.snapshot_index = index
+            self.snapshot_index = max(index, self.snapshot_index)
             _log.info("saved snapshot to disk", {"snapshot-index": index})
             self.on_saved(saved)
             await self._in_executor(lambda: self._snapshots.release_databases(index))

@@ -68,6 +68,7 @@ class Compactor:
         self._reader = reader
         self._config = config
         self._last: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()  # that have not ended, the last among them
 
     def schedule(self, revision: int, current: int) -> None:
         """Accept a compaction and start it. Raises COMPACTED or FUTURE_REVISION with nothing changed."""
@@ -84,20 +85,29 @@ class Compactor:
         backend.put(schema.META, schema.SCHEDULED_COMPACT, bucket_key(revision_of(revision)))
         before = self._last
         self._last = asyncio.get_running_loop().create_task(self._run(before, previous, revision, whole))
+        self._tasks.add(self._last)
+        self._last.add_done_callback(self._tasks.discard)
         self._last.add_done_callback(_tell_failure)
 
     async def finished(self) -> None:
         """Wait until every compaction accepted so far has removed all it removes (a commit makes that
-        durable).
+        durable), or is stopped.
         """
-        while self._last is not None and not self._last.done():
-            await asyncio.shield(self._last)
+        while (last := self._last) is not None and not last.done():
+            await asyncio.wait([last])
+            if not last.cancelled():
+                last.result()
+
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Not another row is read or removed. Returns what is to be awaited to see its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     async def close(self) -> None:
         """Stop; what is left is done after the next start."""
-        if self._last is not None and not self._last.done():
-            self._last.cancel()
-            await asyncio.gather(self._last, return_exceptions=True)
+        await asyncio.gather(*self.stop(), return_exceptions=True)
 
     async def _run(
         self, before: asyncio.Task[None] | None, previous: int, revision: int, whole: bool

@@ -89,8 +89,10 @@ class Store:
         self._index = index
 
     def replace(self, restored: Restored) -> None:
-        """The database is another one, of a later revision: a snapshot has taken its place. What runs in the
-        background is over (`stop_background`), jobs of reads are, too. Counts go on."""
+        """The database is another one, of a later revision: a snapshot has taken its place. Jobs of reads and
+        of deletions have been ended; compactions end here, lest the index of the old database decides what
+        is removed from the new one. Counts go on."""
+        self._compactor.stop()
         writer, transactions, times = self._writer, self._transactions, self._compactor.times
         self._begin(restored)
         self._writer.go_on_from(writer)
@@ -167,15 +169,18 @@ class Store:
     def range_stream(self, request: RangeRequest, max_request_bytes: int) -> Stream:
         """Answer a checked RangeRequest in messages. Raises when it is first asked for one, or later."""
         stream = range_stream(self._reader, request, self._writer.revision, max_request_bytes)
-        return self._counted(stream)
+        return self._counted(stream, self._reader)
 
-    def _counted(self, stream: Stream) -> Stream:
-        """Each message is a range to etcd, and so is the count of the rest."""
+    def _counted(self, stream: Stream, reader: Reader) -> Stream:
+        """Each message is a range to etcd, and so is the count of the rest. It may lie still for long, its
+        client not reading, and ends when the database has been replaced meanwhile."""
         try:
             for message in stream:
                 if message is not None:
                     self._ranges_run += 2 if MORE in message.body else 1
                 yield message
+                if self._reader is not reader:
+                    raise errors.LEADER_CHANGED
         except errors.EtcdError:
             self._ranges_run += 1
             raise
@@ -263,9 +268,12 @@ class Store:
 
     async def compacted(self) -> None:
         """Wait until all accepted compactions have removed what they remove; `backend.commit()` makes it
-        durable.
+        durable. Those of a database that is replaced go on in the new one.
         """
-        await self._compactor.finished()
+        compactor = None
+        while compactor is not self._compactor:
+            compactor = self._compactor
+            await compactor.finished()
 
     def resume_compaction(self) -> None:
         """After a restart, before anything is applied: go on with a compaction that was accepted and not
@@ -291,10 +299,6 @@ class Store:
     def hashes(self) -> Hashes:
         """HashKV of the last compactions."""
         return self._compactor.hashes
-
-    async def stop_background(self) -> None:
-        """Stop compacting, for `replace`."""
-        await self._compactor.close()
 
     async def close(self) -> None:
         """Stop what runs in the background. Deletions under way are settled first, so that the backend can

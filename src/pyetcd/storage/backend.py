@@ -364,7 +364,8 @@ class Backend:
             self._database.close()
 
     async def quiesce(self) -> None:
-        """Hold commits back, for `replace`; returns when none is under way."""
+        """Hold commits back, for `replace`; returns when none is under way. BackendFailed."""
+        self._raise_failure()
         self.hold()
         if self._frozen is not None:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -18,14 +18,15 @@ class NotTheSnapshot(Exception):
 class ReceivedDatabase:
     """One database on its way in."""
 
-    def __init__(self, files: Files, directory: str, index: int) -> None:
-        """`index`: of the snapshot, which the database must be of."""
+    def __init__(self, files: Files, directory: str, index: int, attempt: int) -> None:
+        """`index`: of the snapshot, which the database must be of. `attempt`: not that of any other one; an
+        earlier attempt at the same snapshot may still be on its way out."""
         self.path = f"{directory}/{index:016x}.snap.db"
         self.size = 0
         self._files = files
         self._directory = directory
         self._index = index
-        self._unfinished = f"{directory}/tmp{index:016x}.snap.db"
+        self._unfinished = f"{directory}/tmp{index:016x}-{attempt}.snap.db"
         self._fd: int | None = files.open(self._unfinished, create=True, truncate=True)
 
     def write(self, chunk: bytes) -> None:
@@ -45,33 +46,30 @@ class ReceivedDatabase:
         self._fd = None
 
     def keep(self) -> None:
-        """Prove every page of it, and give it its name, durably. NotTheSnapshot, with nothing kept."""
+        """Prove every page of it, and give it its name, durably. NotTheSnapshot: `drop` it."""
         assert self._fd is None, "sync first"
-        try:
-            self._prove()
-        except NotTheSnapshot:
-            self._files.unlink(self._unfinished)
-            raise
+        self._prove()
         self._files.rename(self._unfinished, self.path)
         self._files.fsync_dir(self._directory)
 
     def _prove(self) -> None:
         try:
             database = Database.open(self._files, self._unfinished, read_only=True, checksums=False)
+            try:
+                pinned = database.pin()
+                index, _ = schema.position(pinned)
+                pinned.close()
+            finally:
+                database.close()
         except DatabaseError as error:
             raise NotTheSnapshot(str(error)) from None
-        try:
-            pinned = database.pin()
-            index, _ = schema.position(pinned)
-            pinned.close()
-        finally:
-            database.close()
         if index != self._index:
             raise NotTheSnapshot(f"the database is of index {index}, the snapshot of {self._index}")
 
     def drop(self) -> None:
-        """It did not come to its end."""
+        """It did not come to its end, or is not what it should be."""
         if self._fd is not None:
             self._files.close(self._fd)
             self._fd = None
+        if self._files.exists(self._unfinished):
             self._files.unlink(self._unfinished)
