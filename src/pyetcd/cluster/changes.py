@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from pyetcd.cluster.members import BadMember, Member, from_json, to_json, to_promotion_json
+from pyetcd.cluster.urls import parse_urls
 from pyetcd.proto import errors
 from pyetcd.proto.raft_pb2 import ConfChange, ConfChangeType
 
@@ -70,6 +71,15 @@ def member_of(change: ConfChange) -> tuple[Member, bool]:
     if member.id != change.node_id:
         raise BadMember(f"the change is about {change.node_id:x}, its context about {member.hex_id}")
     return member, is_promotion
+
+
+def check_well_formed(change: ConfChange) -> None:
+    """Whether it is one that a member proposes, whoever the members are. BadMember or UrlError."""
+    if change.type == REMOVE:
+        return
+    member, is_promotion = member_of(change)
+    if not is_promotion:
+        parse_urls(member.peer_urls or ())
 
 
 def validate(

@@ -58,7 +58,7 @@ from pyetcd.proto.rpc_pb2 import (
     RangeRequest,
     TxnRequest,
 )
-from pyetcd.raft import Entry, InvalidConfChange, InvalidMessage, Node
+from pyetcd.raft import ConfChangeV2, Entry, InvalidConfChange, InvalidMessage, Node
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.storage.bolt import DatabaseError
 
@@ -174,6 +174,11 @@ class Applier:
             _log.error("an entry is applied as nothing", {"index": entry.index, "error": str(error)})
             return True
         return self._run(kind, request, entry.data, None)
+
+    @property
+    def applied_index(self) -> int:
+        """Up to where entries are applied to their end. The one that takes turns is not there yet."""
+        return self._position.index - (self._unfinished is not None)
 
     def cease(self) -> None:
         """The member stops: who waits for the entry that takes turns is told so, since its end will not
@@ -395,6 +400,9 @@ class Applier:
             change = ConfChange.FromString(entry.data)
         except (DecodeError, InvalidMessage) as error:
             _log.error("an entry is applied as nothing", {"index": entry.index, "error": str(error)})
+            return
+        if isinstance(applied, ConfChangeV2):  # etcd proposes none, and ends where it finds one
+            _log.error("an entry is applied as nothing", {"index": entry.index, "error": "a joint change"})
             return
         try:
             self._cluster.validate(change)

@@ -9,7 +9,6 @@ from pyetcd.cluster.urls import Url
 from pyetcd.member.leader import Leader, WeLead
 from pyetcd.member.leases import Fail, Leases, Run
 from pyetcd.peer.calls import Calls
-from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.rpc_pb2 import LeaseTimeToLiveResponse
 from pyetcd.raft import Node
 
@@ -76,7 +75,7 @@ class Elsewhere:
             answer = await self._leader.ask(question)
         except WeLead:
             self._leases.when_primary(again, fail)
-        except EtcdError as error:
+        except Exception as error:  # whatever it is, somebody waits for an answer
             fail(error)
         else:
             answered(answer)

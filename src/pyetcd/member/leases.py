@@ -85,6 +85,12 @@ class Parked:
         while waiting and waiting[0][1] <= now:
             waiting.popleft()[3](self._error())
 
+    def fail(self, error: Exception) -> None:
+        """All of them."""
+        waiting, self._waiting = self._waiting, deque()
+        for _, _, _, fail in waiting:
+            fail(error)
+
 
 class Leases:
     """One member's leases. Every method from the loop."""
@@ -139,8 +145,10 @@ class Leases:
         self._until_primary.release(0)
 
     def demote(self) -> None:
-        """This member does not lead."""
+        """This member does not lead. Who has waited for it to be primary may ask elsewhere."""
         self.lessor.demote()
+        if self._until_primary:
+            self._until_primary.release(0)
 
     def applied(self) -> None:
         """Entries were applied."""
@@ -150,6 +158,11 @@ class Leases:
     def tick(self, now: float) -> None:
         self._until_primary.expire(now)
         self._until_applied.expire(now)
+
+    def cease(self) -> None:
+        """Nobody's wait will end any more."""
+        self._until_primary.fail(errors.STOPPED())
+        self._until_applied.fail(errors.STOPPED())
 
     def stop(self) -> None:
         self.revoker.stop()

@@ -6,7 +6,9 @@ Rules that hold here:
 * A sender that is no member as far as this log is applied may have joined since. It is not taken at its
   word: a member that is known is asked who the members are, and if it names the stranger, its messages are
   taken from then on. Etcd takes them from anybody, and some stop it for good.
-* What cannot be processed costs the message, no more.
+* What cannot be processed costs the message, no more. So does a proposal that no member makes: some end real
+  etcd when they are applied, on every member and at every start.
+* A member whose peer URLs cannot be dialled keeps those it had, or is not connected until it has others.
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Protocol
 
+from google.protobuf.message import DecodeError
+
 from pyetcd import logs
-from pyetcd.cluster.members import Member
+from pyetcd.cluster import changes
+from pyetcd.cluster.members import BadMember, Member
 from pyetcd.cluster.membership import Applied, Membership
 from pyetcd.cluster.urls import Url, UrlError, parse_urls
 from pyetcd.member.snapshot_in import Incoming
 from pyetcd.member.snapshot_out import SnapshotSender
 from pyetcd.peer.calls import CallFailed, Calls
 from pyetcd.peer.seams import Refused, SnapshotSink
-from pyetcd.raft import InvariantBroken, Message, MessageType, Node
+from pyetcd.proto.raft_pb2 import ConfChange
+from pyetcd.raft import Entry, EntryType, InvalidMessage, InvariantBroken, Message, MessageType, Node
 
 INTRODUCTION_SECONDS = 1.0  # between two questions about strangers
 FORBIDDEN = 403
@@ -88,16 +94,17 @@ class Peers:
             self._connected.discard(id)
             self._transport.remove_peer(id)
         for member in self._cluster.list():
-            if member.id in self._connected:
-                self._transport.update_peer(member.id, _urls(member))
-            else:
-                self._connect(member)
+            self._connect(member)
 
     def _connect(self, member: Member) -> None:
-        if member.id == self._cluster.local_id or member.id in self._connected:
+        """Or, if it is connected, have it dialled where it says now."""
+        if member.id == self._cluster.local_id or not (urls := _urls(member)):
             return
-        self._connected.add(member.id)
-        self._transport.add_peer(member.id, _urls(member))
+        if member.id in self._connected:
+            self._transport.update_peer(member.id, urls)
+        else:
+            self._connected.add(member.id)
+            self._transport.add_peer(member.id, urls)
 
     def changed(self, applied: Applied) -> None:
         """A change of the configuration has been applied."""
@@ -109,16 +116,13 @@ class Peers:
             self._connected.discard(applied.id)
             self._transport.remove_peer(applied.id)
             self._vouched.pop(applied.id, None)
-        elif applied.member is not None:
-            if applied.kind == "add":
-                self._connect(applied.member)
-            elif applied.kind == "update":
-                self._transport.update_peer(applied.id, _urls(applied.member))
+        elif applied.member is not None and applied.kind in ("add", "update"):
+            self._connect(applied.member)
 
     def _vouch(self, member: Member) -> None:
-        if member.id != self._cluster.local_id:
+        if member.id != self._cluster.local_id and (urls := _urls(member)):
             self._vouched[member.id] = member
-            self._transport.add_remote(member.id, _urls(member))
+            self._transport.add_remote(member.id, urls)
 
     # What goes out
 
@@ -159,6 +163,9 @@ class Peers:
     def process(self, message: Message) -> None:
         """Refused, InvalidMessage or ProposalDropped: nothing has changed then."""
         self._check(message)
+        if message.type is MessageType.MsgProp:
+            for entry in message.entries:
+                _check_proposed(entry)
         try:
             self._node.step(message)
         except InvariantBroken as error:
@@ -221,6 +228,20 @@ class Peers:
     def _known_urls(self) -> list[Url]:
         known = (*self._cluster.list(), *self._vouched.values())
         return [url for member in known if member.id != self._cluster.local_id for url in _urls(member)]
+
+
+def _check_proposed(entry: Entry) -> None:
+    """InvalidMessage for what no member proposes, and so none passes on."""
+    if entry.type == EntryType.EntryNormal:
+        if not entry.data:
+            raise InvalidMessage("MsgProp with an entry that says nothing")
+        return
+    if entry.type != EntryType.EntryConfChange:
+        raise InvalidMessage(f"MsgProp with an entry of type {entry.type}")
+    try:
+        changes.check_well_formed(ConfChange.FromString(entry.data))
+    except (DecodeError, BadMember, UrlError) as error:
+        raise InvalidMessage(f"MsgProp with a configuration change that cannot be: {error}") from None
 
 
 def _urls(member: Member) -> Sequence[Url]:

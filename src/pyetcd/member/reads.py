@@ -11,12 +11,14 @@ Rules that hold here:
 * Each question to raft has a context of its own, so a late answer cannot be taken for that to a later
   question; the answer to any question of the round will do.
 * A question that is not answered within half a second is asked again; one that a new leader may have dropped
-  when it first commits. When a new leader comes the round fails with "leader changed", when time is over with
-  "request timed out", as in etcd (server/etcdserver/read).
+  when it first commits. When a new leader comes the round fails with "leader changed", as in etcd
+  (server/etcdserver/read).
+* Each read has its own deadline, and fails at it with "request timed out"; the round goes on for the others.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,13 +71,16 @@ class Reads:
         self._questions: set[bytes] = set()
         self._asked_at = 0.0
         self._index: int | None = None  # what the round waits to be applied, once that is known
+        self._stopped = False
 
     def __len__(self) -> int:
         return len(self._gathering) + len(self._round)
 
     def add(self, run: Run, fail: Fail) -> None:
         """Call `run` once everything acknowledged before now is applied here, or `fail`."""
-        if self.are_current:
+        if self._stopped:
+            fail(errors.STOPPED())
+        elif self.are_current:
             run()
         else:
             self._gathering.append(Reader(run, fail, self._clock() + self._timeout_seconds))
@@ -134,25 +139,30 @@ class Reads:
 
     def tick(self, now: float) -> None:
         """Ask again, and give up those whose time is over."""
-        if self._round and self._round[0].deadline <= now:
+        late, self._round = _split(self._round, now)
+        if late and self._index is None:
             fields = {"timeout": duration(self._timeout_seconds)}
             _log.warn(
                 "timed out waiting for read index response (local node might have slow network)", fields
             )
             self.slow += 1
-            self._fail_round(errors.TIMEOUT())
-        elif self._round and self._index is None and now - self._asked_at >= RETRY_SECONDS:
+        if late and not self._round:
+            self._end_round()
+        if self._round and self._index is None and now - self._asked_at >= RETRY_SECONDS:
             _log.warn(
                 "waiting for ReadIndex response took too long, retrying",
                 {"retry-timeout": duration(RETRY_SECONDS)},
             )
             self._put_question()
-        while self._gathering and self._gathering[0].deadline <= now:
-            self._gathering.pop(0).fail(errors.TIMEOUT())
+        too_late, self._gathering = _split(self._gathering, now)
+        for reader in late + too_late:
+            reader.fail(errors.TIMEOUT())
         self.flush()
 
     def stop(self) -> None:
         """No read will run any more."""
+        self._stopped = True
+        self.are_current = False
         self._fail_round(errors.STOPPED())
         readers, self._gathering = self._gathering, []
         for reader in readers:
@@ -173,3 +183,11 @@ class Reads:
     def _end_round(self) -> None:
         self._questions.clear()
         self._index = None
+
+
+def _split(readers: list[Reader], now: float) -> tuple[list[Reader], list[Reader]]:
+    """Those whose time is over, and the others; deadlines ascend."""
+    if not readers or readers[0].deadline > now:
+        return [], readers
+    count = bisect_right(readers, now, key=lambda reader: reader.deadline)
+    return readers[:count], readers[count:]

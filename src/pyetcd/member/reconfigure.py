@@ -26,6 +26,7 @@ from pyetcd.proto.errors import EtcdError
 from pyetcd.raft import AnyConfChange, ConfChange, Entry, EntryType, Node, ProposalDropped
 from pyetcd.raft.codec import conf_change_of
 
+RETRY_SECONDS = 0.05  # while there is no leader, or leadership is moving
 HEALTH_SECONDS = 5.0  # a connection counts as good once it has lasted so long
 READY_SHARE = 0.9  # of the leader's log that a learner must have
 
@@ -88,6 +89,10 @@ class Reconfiguration:
         return await self._change(changes.remove(self._next_id(), id))
 
     async def update(self, id: int, peer_urls: Sequence[str]) -> Sequence[Member]:
+        try:
+            parse_urls(peer_urls)  # etcd does not look, and ends once such a change is applied
+        except UrlError:
+            raise errors.MEMBER_BAD_URLS from None
         return await self._change(changes.update(self._next_id(), id, peer_urls))
 
     async def promote_here(self, id: int) -> Sequence[Member]:
@@ -129,13 +134,11 @@ class Reconfiguration:
         self._waiting[change.id] = waiter
         since = self._clock()
         try:
-            self._propose(change)
             async with asyncio.timeout(self._config.request_timeout_seconds):
+                await self._propose_when_led(change)
                 members = await waiter
         except TimeoutError:
             raise self._timed_out(since) from None
-        except ProposalDropped:
-            raise errors.NO_LEADER from None
         finally:
             self._waiting.pop(change.id, None)
         _log.info(
@@ -147,6 +150,14 @@ class Reconfiguration:
             },
         )
         return members
+
+    async def _propose_when_led(self, change: AnyConfChange) -> None:
+        while True:
+            try:
+                self._propose(change)
+                return
+            except ProposalDropped:
+                await asyncio.sleep(RETRY_SECONDS)
 
     # Checks
 
@@ -190,7 +201,7 @@ class Reconfiguration:
     async def _check_promote(self, id: int) -> None:
         await self._when_applied()
         progress = self._node.progress()
-        if not progress:
+        if self._node.id not in progress:  # or it leads, and has just been removed
             raise errors.NOT_LEADER
         if id not in progress:
             raise errors.MEMBER_NOT_FOUND

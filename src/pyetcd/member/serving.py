@@ -62,6 +62,8 @@ class Serving:
 
     async def time_to_live(self, lease_id: int, keys: bool) -> LeaseLife:
         lessor = self._leases.lessor
+        if not self._member.is_certain:
+            await self._member.current()
         if not lessor.is_primary:
             raise NotPrimary
         lease = lessor.lookup(lease_id)

@@ -1,7 +1,8 @@
 """What other members ask of us under `/raft`: to take a message, to take a snapshot, to talk on a stream.
 
-Statuses, texts and log lines are etcd's. One rule is not: a message must come from the member whose request
-it is in (etcd takes anybody's), and 400 says that it does not.
+Statuses, texts and log lines are etcd's. Two rules are not: a message must come from the member whose request
+it is in (etcd takes anybody's), and 400 says that it does not; and what may come in another's name, or take
+long to arrive, is taken only of senders that are known.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pyetcd._native import HttpRequest
 
 STREAM_PREFIX: Final = "/raft/stream/"
+UNKNOWN_SENDER: Final = "cannot process message from unknown member"
 _KINDS: Final = {kind.path: kind for kind in (kinds.MSGAPP, kinds.MESSAGE)}
 
 _log = logs.get("peer")
@@ -99,6 +101,11 @@ class Served:
             counters.received_failures += 1
             replies.error(self._server, call, 400, unfitness, self._cluster)
             return
+        if message.from_ != sender and not self._knows(sender):
+            _log.warn("rejected Raft message from unknown member", described(message, sender))
+            counters.received_failures += 1
+            replies.error(self._server, call, 403, UNKNOWN_SENDER, self._cluster)
+            return
         try:
             self._raft.process(message)
         except Refused as error:
@@ -126,6 +133,11 @@ class Served:
             return
         sender = parse_id(header(request.headers, "x-server-from")) or 0
         self._introduce(sender, request.headers)
+        if not self._knows(sender):
+            _log.warn("rejected snapshot from unknown member", {"remote-snapshot-sender-id": hex_id(sender)})
+            unknown.snapshot_receive_failures += 1
+            replies.error(self._server, call, 403, UNKNOWN_SENDER, self._cluster)
+            return
         self._snapshots.accept(call, sender, self._members.counters_of(sender), self._cluster)
 
     def _stream_request(self, call: int, request: HttpRequest, path: str) -> None:
@@ -171,6 +183,10 @@ class Served:
             return
         self._server.http_reply(call, 200, self._stream, b"", end=False)
         self._members.attach(sender, call, kind)
+
+    def _knows(self, sender: int) -> bool:
+        members = self._members
+        return members.has_peer(sender) or (members.has_remote(sender) and not self._raft.is_removed(sender))
 
     def _introduce(self, sender: int, headers: Headers) -> None:
         """Tell the member of a sender it does not know."""

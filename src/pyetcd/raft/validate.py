@@ -23,7 +23,6 @@ from pyetcd.raft.types import (
     Message,
     MessageType,
     Role,
-    Snapshot,
 )
 
 _M = MessageType
@@ -52,6 +51,7 @@ _RESPONSES: Final = frozenset(
         _M.MsgStorageApplyResp,
     )
 )
+TERM_LEAP_MAX: Final = 1 << 48  # an election a millisecond takes 8,900 years to get so far
 _WITHOUT_TERM: Final = frozenset((_M.MsgProp, _M.MsgReadIndex, _M.MsgTransferLeader, _M.MsgForgetLeader))
 
 
@@ -65,6 +65,8 @@ def check(raft: Raft, message: Message) -> None:
     if type not in _WITHOUT_TERM:
         if not message.term:
             raise InvalidMessage(f"{type.name} without a term")
+        if message.term > raft.term + TERM_LEAP_MAX:  # after the last term there is no election
+            raise InvalidMessage(f"{type.name} of term {message.term}, ours is {raft.term}")
         if message.from_ in (
             NONE,
             APPEND_THREAD,
@@ -77,7 +79,7 @@ def check(raft: Raft, message: Message) -> None:
     elif type is _M.MsgHeartbeat:
         _check_heartbeat(raft, message)
     elif type is _M.MsgSnap:
-        _check_snapshot(raft, message.snapshot)
+        _check_snapshot(raft, message)
     elif type is _M.MsgProp:
         _check_proposal(message.entries)
     elif type is _M.MsgReadIndex:
@@ -106,10 +108,13 @@ def _check_append_response(raft: Raft, message: Message) -> None:
         raise InvalidMessage(f"MsgAppResp for {message.index} of {raft.log.last_index()} entries")
 
 
-def _check_snapshot(raft: Raft, snapshot: Snapshot | None) -> None:
-    """There is one, and its configuration is one."""
+def _check_snapshot(raft: Raft, message: Message) -> None:
+    """There is one, of a term there has been, and its configuration is one."""
+    snapshot = message.snapshot
     if snapshot is None or not snapshot.index:
         raise InvalidMessage("MsgSnap without a snapshot")
+    if not 0 < snapshot.term <= message.term:
+        raise InvalidMessage(f"MsgSnap of term {message.term} with a snapshot of term {snapshot.term}")
     state = snapshot.metadata.conf_state
     empty = Tracker(raft.tracker.max_inflight, raft.tracker.max_inflight_bytes)
     try:
