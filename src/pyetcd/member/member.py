@@ -730,6 +730,7 @@ class Member:
             self.leader_changes += 1
             if leader == self.id:
                 self._leads_since = self._loop.time()
+                self._was_suspended = False  # a quorum has just voted
             if self.leader_changes > 1:  # there is no change in the first one to be heard of
                 self.reads.leader_changed()
         self.ask_leader.changed()
@@ -743,7 +744,6 @@ class Member:
         self.reads.first_commit_in_term()
         node = self.consensus.node
         if node.is_leader and self._position.term == node.term:
-            self._was_suspended = False  # a quorum has just agreed
             self.leases.promote(node.term)
             self._versions.leads()
 
