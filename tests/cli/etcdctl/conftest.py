@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Thread
 
 import pytest
+
+sys.path.extend(str(Path(__file__).parents[2] / room) for room in ("interop", "clusters"))
+
+from both import Both
 from ctl_runner import Etcdctl, RealEtcd, free_port, real_program
+from servers import build_go
+
+BUILD_SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever uses a Go program first waits for its build."""
+    for item in items:
+        if "both" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """Real etcdctl 3.7.1, built from its Go module, beside ours."""
+    source = Path(__file__).parent / "go"
+    return Both(build_go(source, "go.etcd.io/etcd/etcdctl/v3", tmp_path_factory.mktemp("go") / "etcdctl"))
 
 
 @pytest.fixture(scope="session")

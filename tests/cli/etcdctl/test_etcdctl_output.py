@@ -186,6 +186,46 @@ def test_added_members_are_announced(out: Capture) -> None:
     assert out.text() == "Member               ff added as learner to cluster 992e99d3324d8279\n"
 
 
+@pytest.mark.parametrize(
+    ("what", "said"), [("remove", "removed from"), ("update", "updated in"), ("promote", "promoted in")]
+)
+def test_changed_members_are_told(out: Capture, what: str, said: str) -> None:
+    answer = Message("etcdserverpb.MemberRemoveResponse", header=HEADER, members=[MEMBER])
+    SimplePrinter("simple", False).member_change(what, 255, answer)
+    assert out.text() == f"Member               ff {said} cluster 992e99d3324d8279\n"
+
+
+def test_an_added_member_in_json(out: Capture) -> None:
+    new = Message("etcdserverpb.Member", ID=255, peerURLs=["http://b:1"], isLearner=True)
+    answer = Message("etcdserverpb.MemberAddResponse", header=HEADER, member=new, members=[new, MEMBER])
+    JsonPrinter("json", True).member_change("add", 255, answer)
+    JsonPrinter("json", True).member_list(Message("etcdserverpb.MemberListResponse"))
+    added, nothing = out.text().splitlines()
+    shown = '{"ID":"ff","peerURLs":["http://b:1"],"isLearner":true}'
+    assert added == (
+        '{"header":{"cluster_id":"992e99d3324d8279","member_id":"e6e4bd439b602766","revision":56,'
+        f'"raft_term":2}},"member":{shown},"members":[{shown},'
+        '{"ID":"e6e4bd439b602766","name":"m","peerURLs":["http://127.0.0.1:44380"],'
+        '"clientURLs":["http://127.0.0.1:44379"]}]}'
+    )
+    assert nothing == '{"header":null,"members":[]}'
+
+
+def test_a_moved_leadership_in_every_format_that_shows_it(out: Capture) -> None:
+    answer = Message("etcdserverpb.MoveLeaderResponse")  # etcd gives it no header
+    SimplePrinter("simple", True).move_leader(10, 2**64 - 1, answer)
+    JsonPrinter("json", True).move_leader(10, 2**64 - 1, answer)
+    ProtobufPrinter("protobuf", False).move_leader(10, 2**64 - 1, answer)
+    assert out.text() == "Leadership transferred from a to ffffffffffffffff\n{}\n"
+    for printer in (TablePrinter("table", False), FieldsPrinter("fields", False)):
+        with pytest.raises(Exit) as caught:
+            printer.move_leader(10, 11, answer)
+        assert (caught.value.code, caught.value.message) == (
+            4,
+            f"{printer.name} not supported as output format",
+        )
+
+
 def test_alarms_are_named(out: Capture) -> None:
     alarms = [Message("etcdserverpb.AlarmMember", memberID=5662688015068518467, alarm=1)]
     SimplePrinter("simple", False).alarms(Message("etcdserverpb.AlarmResponse", alarms=alarms))

@@ -156,6 +156,8 @@ RUNS = (
     ("watch", "-i"),
     ("lease", "grant", "5"),
     ("member", "list"),
+    ("member", "add", "a", "--peer-urls=http://a:1"),
+    ("move-leader", "1"),
     ("alarm", "list"),
     ("endpoint", "status", "-w", "table"),
     ("endpoint", "hashkv", "-w", "json"),

@@ -24,11 +24,19 @@ GET, DEACTIVATE = 0, 2
 PERMISSION_DENIED = "etcdserver: permission denied"
 
 
+def _settings(call: Invocation) -> Settings:
+    """With `--cluster` a client that cannot be made has an exit code of its own, as in etcdctl."""
+    return Settings(call, bad_tls=ERROR if call.on("cluster") else BAD_ARGS)
+
+
 def _endpoints(call: Invocation, settings: Settings) -> list[str]:
     """Those of `--endpoints`, or with `--cluster` those all members advertise."""
     if not call.on("cluster"):
         return settings.endpoints
-    client = Client(settings)
+    try:
+        client = Client(settings)
+    except Exit as unusable:
+        raise Exit(ERROR, unusable.message) from None
     try:
         answer = client.call(
             "/etcdserverpb.Cluster/MemberList",
@@ -63,7 +71,7 @@ def _ask(settings: Settings, endpoint: str, method: str, request: Message) -> Me
 
 
 def endpoint_status(call: Invocation) -> None:
-    settings = Settings(call)
+    settings = _settings(call)
     printer = output.printer(settings)
     statuses: list[tuple[str, Message]] = []
     endpoints = _endpoints(call, settings)
@@ -80,7 +88,7 @@ def endpoint_status(call: Invocation) -> None:
 
 
 def endpoint_hash_kv(call: Invocation) -> None:
-    settings = Settings(call)
+    settings = _settings(call)
     printer = output.printer(settings)
     hashes: list[tuple[str, Message]] = []
     last = ""
@@ -97,17 +105,18 @@ def endpoint_hash_kv(call: Invocation) -> None:
 
 
 def endpoint_health(call: Invocation) -> None:
-    settings = Settings(call)
+    settings = _settings(call)
     printer = output.printer(settings)
     endpoints = _endpoints(call, settings)
     if len(endpoints) == 1:
         healths = [_health(settings, endpoints[0])]
     else:
-        from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import ThreadPoolExecutor, as_completed
 
-        # All at once, so that dead members do not add up their timeouts.
+        # All at once, so that dead members do not add up their timeouts; told in the order of the answers.
         with ThreadPoolExecutor(max_workers=max(1, len(endpoints))) as pool:
-            healths = list(pool.map(lambda endpoint: _health(settings, endpoint), endpoints))
+            asked = [pool.submit(_health, settings, endpoint) for endpoint in endpoints]
+            healths = [health.result() for health in as_completed(asked)]
     printer.endpoint_health(healths)
     if any(health.error for health in healths):
         raise Exit(ERROR, "unhealthy cluster")
@@ -148,7 +157,7 @@ def _alarms_of(client: Client, deadline: Deadline) -> str:
 
 
 def defragment(call: Invocation) -> None:
-    settings = Settings(call)
+    settings = _settings(call)
     failed = False
     for endpoint in _endpoints(call, settings):
         started = time.monotonic_ns()

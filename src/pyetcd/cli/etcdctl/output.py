@@ -119,6 +119,9 @@ class Printer:
         """`what` is `add`, `remove`, `update` or `promote`."""
         raise self.unsupported()
 
+    def move_leader(self, leader: int, target: int, answer: Message) -> None:
+        raise self.unsupported()
+
     def alarms(self, answer: Message) -> None:
         raise self.unsupported()
 

@@ -127,15 +127,15 @@ class JsonPrinter(Printer):
     def member_change(self, what: str, member: int, answer: Message) -> None:
         self.member_list(answer)
 
+    def move_leader(self, leader: int, target: int, answer: Message) -> None:
+        self._print(answer)  # also with --hex, as in etcdctl
+
     @staticmethod
     def _members(answer: Message) -> dict[str, Json]:
         """An answer about members with its IDs in hexadecimal."""
-        header = answer.child("header")
-        ids: dict[str, Json] = {
-            "cluster_id": f"{header.number('cluster_id'):x}",
-            "member_id": f"{header.number('member_id'):x}",
+        shown: dict[str, Json] = {
+            "header": _hex_header(answer.child("header")) if answer.has("header") else None
         }
-        shown: dict[str, Json] = {"header": {**ids, **as_object(header), **ids}}
         if answer.has("member"):
             shown["member"] = _hex_member(answer.child("member"))
         shown["members"] = [_hex_member(member) for member in answer.children("members")]
@@ -159,6 +159,11 @@ class JsonPrinter(Printer):
 
     def endpoint_hash_kv(self, hashes: list[tuple[str, Message]]) -> None:
         self._print([{"Endpoint": endpoint, "HashKV": answer} for endpoint, answer in hashes] or None)
+
+
+def _hex_header(header: Message) -> dict[str, Json]:
+    ids: dict[str, Json] = {name: f"{header.number(name):x}" for name in ("cluster_id", "member_id")}
+    return {**ids, **as_object(header), **ids}
 
 
 def _hex_member(member: Message) -> dict[str, Json]:

@@ -16,6 +16,9 @@ class ProtobufPrinter(Printer):
     def member_change(self, what: str, member: int, answer: Message) -> None:
         emit_bytes(answer.encode())
 
+    def move_leader(self, leader: int, target: int, answer: Message) -> None:
+        emit_bytes(answer.encode())
+
     def watch(self, answer: WatchAnswer) -> None:
         message = Message(
             "etcdserverpb.WatchResponse",

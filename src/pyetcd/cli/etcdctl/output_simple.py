@@ -113,6 +113,9 @@ class SimplePrinter(Printer):
         else:
             emit(f"{shown} {'updated' if what == 'update' else 'promoted'} in cluster {cluster}\n")
 
+    def move_leader(self, leader: int, target: int, answer: Message) -> None:
+        emit(f"Leadership transferred from {leader:x} to {target:x}\n")
+
     def alarms(self, answer: Message) -> None:
         for alarm in answer.children("alarms"):
             words = []

@@ -45,7 +45,7 @@ class Tls:
 
 
 class Settings:
-    """One run's settings. Times in seconds."""
+    """One run's settings. Times in seconds. What is wrong with TLS ends the program with code `bad_tls`."""
 
     __slots__ = (
         "command_timeout",
@@ -63,7 +63,7 @@ class Settings:
         "username",
     )
 
-    def __init__(self, call: Invocation) -> None:
+    def __init__(self, call: Invocation, bad_tls: int = BAD_ARGS) -> None:
         _apply_environment(call)
         if call.on("debug"):
             _print_flags(call)
@@ -80,7 +80,10 @@ class Settings:
         self.hex = call.on("hex")
         if self.format not in FORMATS:
             raise Exit(BAD_FEATURE, "unsupported output format")
-        self.tls = _tls(call, *files)
+        try:
+            self.tls = _tls(call, *files)
+        except Exit as bad:
+            raise Exit(bad_tls, bad.message) from None
         if 0 < self.recv_bytes_max < self.send_bytes_max:
             raise Exit(
                 BAD_CONNECTION,

@@ -71,6 +71,7 @@ def root() -> Command:
         alarm_command(),
         defrag_command(),
         endpoint_command(),
+        move_leader_command(),
         watch_command(),
         Command("version", "Show etcdctl's version", later("about", "version"), group="utility"),
         lease_command(),
@@ -314,6 +315,15 @@ downgrade target version, downgrade enabled.
             ),
         ],
         [_cluster_flag()],
+    )
+
+
+def move_leader_command() -> Command:
+    return Command(
+        "move-leader <transferee-member-id>",
+        "Have another member lead",
+        later("members", "move_leader"),
+        group="maintenance",
     )
 
 
