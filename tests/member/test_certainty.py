@@ -198,7 +198,7 @@ def test_a_leader_that_was_suspended_asks_until_it_is_answered(tmp_path: Path) -
     virtual_time.run(scenario())
 
 
-def test_who_waits_for_this_member_to_be_primary_asks_elsewhere_when_another_one_leads(
+def test_who_waits_for_a_primary_asks_elsewhere_when_another_member_leads(
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:

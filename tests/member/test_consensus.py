@@ -12,7 +12,17 @@ import pytest
 from pyetcd._native import Appender, Wake
 from pyetcd.cluster.bootstrap import metadata
 from pyetcd.member.consensus import Consensus
-from pyetcd.raft import Config, Entry, HardState, MemoryStorage, Node, Snapshot
+from pyetcd.raft import (
+    Config,
+    Entry,
+    HardState,
+    InvariantBroken,
+    MemoryStorage,
+    Message,
+    MessageType,
+    Node,
+    Snapshot,
+)
 from pyetcd.raft.codec import conf_change_of
 from pyetcd.storage.files import OsFiles
 from pyetcd.storage.wal import Wal
@@ -38,7 +48,7 @@ class Member:
         self.wake = Wake()
         self.appender = Appender(self.wake)
         self.applied: list[bytes] = []
-        self.failures: list[OSError] = []
+        self.failures: list[Exception] = []
         self.dropped: list[bytes] = []
         self.busy_on = busy_on
         storage = MemoryStorage()
@@ -175,7 +185,7 @@ def test_a_snapshot_marker_is_told_of_when_it_is_durable_and_after_a_failure_nev
         patched.setattr(member.wal, "completed", full)
         member.consensus.save_snapshot(index, term, b"\x08\x01", lambda: told.append("second"))
         member.consensus.flush()
-        assert [failure.errno for failure in member.failures] == [28]
+        assert [failure.errno for failure in member.failures if isinstance(failure, OSError)] == [28]
     member.consensus.durable()
     member.consensus.save_snapshot(index, term, b"\x08\x01", lambda: told.append("third"))
     assert told == ["first"]
@@ -214,5 +224,79 @@ def test_a_failed_write_ends_it_and_what_was_not_durable_is_never_applied(
     member.consensus.flush()
     member.consensus.durable()
     assert member.applied == []
-    assert [failure.errno for failure in member.failures] == [28]
+    assert [failure.errno for failure in member.failures if isinstance(failure, OSError)] == [28]
+    member.close()
+
+
+def test_what_others_have_a_leader_append_does_not_hold_up_its_own_proposals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With members that pass on proposals all the time, there is always an append under way."""
+    member = Member(tmp_path)
+    member.lead()
+    consensus, node = member.consensus, member.consensus.node
+    member.until(lambda: consensus.applied_index == node.last_index)
+
+    def passed_on(data: bytes) -> int:
+        """What makes it durable."""
+        entries = [Entry(0, 0, 0, data)]
+        node.step(Message(MessageType.MsgProp, to=MEMBER, from_=2, entries=entries))
+        consensus.flush()
+        return consensus._appending[-1][0]
+
+    with monkeypatch.context() as patched:
+        done = member.wal.completed()
+        patched.setattr(member.wal, "completed", lambda: done)
+        for number in range(5):
+            before = node.last_index
+            consensus.propose(b"own %d" % number)
+            consensus.flush()
+            assert node.last_index == before + 1
+            last = consensus._appending[-1][0]
+            consensus.propose(b"next %d" % number)
+            passed_on(b"another's %d" % number)
+            assert node.last_index == before + 2  # own ones still make batches
+            done = last
+            consensus.durable()
+            assert node.last_index == before + 3
+            passed_on(b"one more %d" % number)
+            done = consensus._appending[-2][0]
+            consensus.durable()
+            assert consensus._appending
+    member.until(lambda: len(member.applied) == 20)
+    assert not member.dropped
+    member.close()
+
+
+def test_proposals_wait_while_leadership_is_moving(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
+    member.consensus.node._raft.transferee = 2
+    member.consensus.propose(b"meanwhile")
+    member.consensus.flush()
+    assert member.dropped == []
+    member.until(lambda: member.applied == [b"meanwhile"])  # raft gives it up after an election timeout
+    assert member.dropped == []
+    member.close()
+
+
+def test_a_log_that_contradicts_itself_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
+
+    def broken() -> None:
+        raise InvariantBroken("cannot be")
+
+    for name in ("ready", "tick"):
+        member.failures.clear()
+        member.consensus._ended = False
+        with monkeypatch.context() as patched:
+            patched.setattr(member.consensus.node, name, broken)
+            member.consensus.tick()
+        assert [str(failure) for failure in member.failures] == ["cannot be"]
+        member.consensus.propose(b"never")
+        member.consensus.tick()
+        assert member.applied == []
     member.close()
