@@ -22,7 +22,6 @@ from pyetcd.mvcc.index import KeyIndex
 from pyetcd.mvcc.watch_group import Shape, WatchStream
 from pyetcd.mvcc.watch_hub import WatchHub
 from pyetcd.proto import errors
-from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.kv_pb2 import Event
 from pyetcd.proto.rpc_pb2 import (
     NOSPACE,
@@ -262,8 +261,7 @@ async def read_all_along(leader: Member, other: Member, journal: Journal, linear
                     await other.current()
                 work = other.store.range(EVERYTHING)
                 answer = work if isinstance(work, Answer) else await other.jobs.run(work)
-            except EtcdError as error:
-                assert error.message in (errors.LEADER_CHANGED.message, errors.TIMEOUT.message)
+            except (errors.LEADER_CHANGED, errors.TIMEOUT):
                 continue
             kvs = RangeResponse.FromString(b"".join(answer.body)).kvs
             is_right = tuple((kv.key, kv.value) for kv in kvs) == journal.states[answer.revision]

@@ -1,5 +1,5 @@
-"""Two whole members in this process: one leads, the other is its learner, and what they say to each other goes
-from hand to hand, snapshots included, as long as the test lets it.
+"""Two whole members in this process: one leads, the other is its learner, and what they say to each other
+goes from hand to hand, snapshots included, as long as the test lets it.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ async def running(
         segment_bytes=SEGMENT_BYTES,
     )
     line = Line(between)
-    with mock.patch.object(member_module, "Transport", lambda *arguments: line):
+    with mock.patch.object(member_module, "Transport", return_value=line):
         member = Member(
             config,
             opened,
