@@ -135,7 +135,8 @@ class Reconfiguration:
         since = self._clock()
         try:
             async with asyncio.timeout(self._config.request_timeout_seconds):
-                await self._propose_when_led(change)
+                while not (waiter.done() or self._proposed(change)):
+                    await asyncio.sleep(RETRY_SECONDS)
                 members = await waiter
         except TimeoutError:
             raise self._timed_out(since) from None
@@ -151,13 +152,12 @@ class Reconfiguration:
         )
         return members
 
-    async def _propose_when_led(self, change: AnyConfChange) -> None:
-        while True:
-            try:
-                self._propose(change)
-                return
-            except ProposalDropped:
-                await asyncio.sleep(RETRY_SECONDS)
+    def _proposed(self, change: AnyConfChange) -> bool:
+        try:
+            self._propose(change)
+        except ProposalDropped:
+            return False
+        return True
 
     # Checks
 
