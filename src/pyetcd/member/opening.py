@@ -377,6 +377,7 @@ class _Opening:
                 max_inflight_messages=MAX_INFLIGHT_MESSAGES,
                 check_quorum=True,
                 pre_vote=self.config.pre_vote,
+                gather_reads=True,
             )
         )
 
