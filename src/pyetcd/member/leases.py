@@ -75,9 +75,11 @@ class Parked:
         self._waiting.append((index, now + self._timeout_seconds, run, fail))
 
     def release(self, index: int) -> None:
-        """Run those that wait for `index` or less."""
+        """Run those that wait for `index` or less. Whoever waits again then waits for the next time."""
         waiting = self._waiting
-        while waiting and waiting[0][0] <= index:
+        for _ in range(len(waiting)):
+            if not waiting or waiting[0][0] > index:
+                break
             waiting.popleft()[2]()
 
     def expire(self, now: float) -> None:
