@@ -21,10 +21,14 @@ from pyetcd.member.snapshot_in import Incoming
 from pyetcd.peer.seams import Refused
 from pyetcd.raft import ConfState, Message, MessageType, Snapshot, SnapshotMetadata
 from pyetcd.storage import schema
-from pyetcd.storage.files import Data
+from pyetcd.storage.bolt.meta import NO_FREELIST, SIZE, Meta, encode
+from pyetcd.storage.files import Data, OsFiles
+from pyetcd.storage.received import NotTheSnapshot, ReceivedDatabase
 
 EVENT_SECONDS = 20.0
 PAGE = 4096
+PAGES = 4
+BEGINNING = encode(Meta(PAGE, 3, 0, NO_FREELIST, PAGES, 1), 0)  # of a database of so many pages
 
 
 @pytest.fixture(autouse=True)
@@ -131,10 +135,10 @@ def test_a_file_is_not_closed_under_a_write_whose_sender_has_gone(tmp_path: Path
             assert not [what for what in files.done if what.startswith("close")]
             files.stops = lambda what: False
             files.gate.set()
-            await again.write(b"y" * PAGE)
+            await again.write(BEGINNING)
             await until(lambda: len(list((tmp_path / "member" / "snap").iterdir())) == 1)
             [left] = (tmp_path / "member" / "snap").iterdir()
-            assert left.read_bytes() == b"y" * PAGE
+            assert left.read_bytes() == BEGINNING
             kinds = [what.split()[0] for what in files.done]
             assert kinds.index("close") > kinds.index("write")
             with pytest.raises(Refused):
@@ -143,6 +147,31 @@ def test_a_file_is_not_closed_under_a_write_whose_sender_has_gone(tmp_path: Path
         assert not list((tmp_path / "member" / "snap").iterdir())
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("piece", [1, 7, SIZE, PAGE])
+def test_what_is_no_database_is_refused_at_its_beginning(tmp_path: Path, piece: int) -> None:
+    received = ReceivedDatabase(OsFiles(), str(tmp_path), 7, 1)
+    for _ in range((SIZE - 1) // piece):
+        received.write(b"y" * piece)
+    with pytest.raises(NotTheSnapshot, match="begins"):
+        received.write(b"y" * piece)
+    assert received.size < SIZE
+    received.drop()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("piece", [1, 7, SIZE, PAGE])
+def test_a_database_without_an_end_is_refused_at_the_end_it_should_have(tmp_path: Path, piece: int) -> None:
+    """Nothing of what is beyond gets to the disk."""
+    received = ReceivedDatabase(OsFiles(), str(tmp_path), 7, 1)
+    whole = BEGINNING + bytes((PAGES - 1) * PAGE)
+    for at in range(0, len(whole), piece):
+        received.write(whole[at : at + piece])
+    with pytest.raises(NotTheSnapshot, match=f"more than the {len(whole)} bytes"):
+        received.write(b"x")
+    assert received.size == len(whole)
+    received.drop()
 
 
 def two(

@@ -1,13 +1,14 @@
 """A database that comes in from another member: written aside, synced, proved, and only then named.
 
 Its name, `<index>.snap.db` in the directory of snapshots, is etcd's, and says that it is whole. Until then it
-is `tmp…`, which a start removes. Everything here blocks for the disk.
+is `tmp…`, which a start removes. Its first page says how long it is: what is no database, or has no end, is
+refused as soon as that can be seen, and does not fill the disk. Everything here blocks for the disk.
 """
 
 from __future__ import annotations
 
 from pyetcd.storage import schema
-from pyetcd.storage.bolt import Database, DatabaseError
+from pyetcd.storage.bolt import Database, DatabaseError, meta
 from pyetcd.storage.files import Files, named
 
 
@@ -26,17 +27,32 @@ class ReceivedDatabase:
         self._files = files
         self._directory = directory
         self._index = index
+        self._head = b""  # as much as says what it is
+        self._whole = 0  # bytes, once that is known
         self._unfinished = f"{directory}/tmp{index:016x}-{attempt}.snap.db"
         self._fd: int | None = files.open(self._unfinished, create=True, truncate=True)
 
     def write(self, chunk: bytes) -> None:
-        """Append."""
+        """Append. NotTheSnapshot: it never will be, `drop` it."""
         assert self._fd is not None, "the end has been written"
+        self._look_at(chunk)
         try:
             self._files.pwrite(self._fd, chunk, self.size)
         except OSError as error:
             raise named(error, self._unfinished) from None
         self.size += len(chunk)
+
+    def _look_at(self, chunk: bytes) -> None:
+        if not self._whole:
+            self._head += chunk[: meta.SIZE - len(self._head)]
+            if len(self._head) < meta.SIZE:
+                return
+            first = meta.decode(self._head)
+            if isinstance(first, str):
+                raise NotTheSnapshot(f"no database begins so: {first}")
+            self._whole = first.high_water * first.page_size
+        if self.size + len(chunk) > self._whole:
+            raise NotTheSnapshot(f"more than the {self._whole} bytes that the database has")
 
     def sync(self) -> None:
         """All of it is on disk."""
