@@ -31,6 +31,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.stepped: list[Message] = []
         self.error: Exception | None = None
+        self.lead = 0
 
     def step(self, message: Message) -> None:
         if self.error is not None:
@@ -227,6 +228,14 @@ def test_what_no_member_proposes_is_not(name: str) -> None:
     with pytest.raises(InvalidMessage):
         world.peers.process(mixed)
     assert world.node.stepped == []
+
+
+def test_who_leads_is_who_raft_says_does() -> None:
+    world = World()
+    assert not world.peers.leads(OTHER)
+    world.node.lead = OTHER
+    assert world.peers.leads(OTHER)
+    assert not world.peers.leads(THIRD)
 
 
 # Strangers

@@ -388,6 +388,7 @@ class FakeRaft:
     def __init__(self) -> None:
         self.got: list[Message] = []
         self.removed_ids: set[int] = set()
+        self.leader = 0
         self.strangers: list[tuple[int, Sequence[str]]] = []
         self.unreachable: list[int] = []
         self.reports: list[tuple[int, bool]] = []
@@ -404,6 +405,9 @@ class FakeRaft:
 
     def is_removed(self, id: int) -> bool:
         return id in self.removed_ids
+
+    def leads(self, id: int) -> bool:
+        return id == self.leader
 
     def stranger(self, id: int, urls: Sequence[str]) -> None:
         self.strangers.append((id, urls))

@@ -141,6 +141,9 @@ class RaftMember:
     def is_removed(self, id: int) -> bool:
         return id in self.removed_ids
 
+    def leads(self, id: int) -> bool:
+        return self.node.lead == id
+
     def stranger(self, id: int, urls: Sequence[str]) -> None:
         self.strangers[id] = urls
         self.transport.add_remote(id, parse_urls(urls))

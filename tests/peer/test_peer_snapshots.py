@@ -268,6 +268,31 @@ def test_one_snapshot_is_received_at_a_time_and_a_second_try_replaces_the_first(
     run(work())
 
 
+def test_a_leaders_snapshot_takes_the_place_of_anybody_elses(net: Net) -> None:
+    """One whose sender has gone, or never comes to an end, holds up nobody but those who do not lead."""
+
+    async def work() -> None:
+        one, two = await pair()
+        three = Member(3)
+        two.knows(three)
+        first = Post(two, one)
+        await first.send(framed(snapshot()) + b"data")
+        two.raft.leader = 3
+        second = Post(two, three)
+        await second.send(framed(snapshot(from_=3)) + b"new data")
+        assert first.call in two.server.hung_up
+        assert two.raft.sinks[0].aborted
+        again = Post(two, one)
+        await settle()
+        assert again.answer == (503, b"another snapshot is being received\n")
+        await second.end()
+        assert second.answer == (204, b"")
+        assert bytes(two.raft.sinks[1].data) == b"new data"
+        assert [message.from_ for message in two.raft.got] == [3]
+
+    run(work())
+
+
 def test_what_the_sink_has_not_taken_is_not_credited(net: Net) -> None:
     async def work() -> None:
         one, two = await pair()

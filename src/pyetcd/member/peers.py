@@ -174,6 +174,9 @@ class Peers:
     def is_removed(self, id: int) -> bool:
         return id in self._cluster.removed
 
+    def leads(self, id: int) -> bool:
+        return self._node.lead == id
+
     def stranger(self, id: int, urls: Sequence[str]) -> None:
         """Ask those that are known who this is."""
         known = id in self._cluster.removed or id in self._cluster.members or id in self._vouched

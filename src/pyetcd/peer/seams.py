@@ -39,6 +39,9 @@ class Raft(Protocol):
     def is_removed(self, id: int) -> bool:
         """Whether `id` was a member once and never will be again."""
 
+    def leads(self, id: int) -> bool:
+        """Whether `id` is the leader, as far as is known here."""
+
     def stranger(self, id: int, urls: Sequence[str]) -> None:
         """A sender that is no peer has shown up with these peer URLs (unchecked text): the member decides
         whether to believe it, and may call `Transport.add_remote`."""

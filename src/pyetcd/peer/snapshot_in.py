@@ -2,8 +2,10 @@
 
 First a framed MsgSnap, then the database up to the end of the body. Rules that hold here:
 
-* One snapshot is received at a time: a second sender is answered 503 and tries again later, a second attempt
-  of the same sender replaces its first, which that one has given up.
+* One snapshot is received at a time: a second sender is answered 503 and tries again later. But the leader's
+  takes the place of anybody else's, whoever that was and however long it would go on: a leader that has gone
+  in the middle of sending, say. And a second attempt of the same sender replaces its first, which that one
+  has given up.
 * Nothing is kept but the message (at most `MESSAGE_BYTES_MAX`) and what the wire reads ahead: bytes are
   credited back once the sink has taken them. How large a database may be is the sink's to say.
 * A sender that is silent for `SILENCE_SECONDS` is given up; the sink is aborted however it ends early.
@@ -59,7 +61,7 @@ class SnapshotReceiver:
         """Receive what comes on `call` from `sender`, as its headers name it. `headers`: of our answer."""
         current = self._current
         if current is not None:
-            if current.sender != sender:
+            if current.sender != sender and not self.raft.leads(sender):
                 replies.error(self.wire.server, call, 503, "another snapshot is being received", headers)
                 counters.snapshot_receive_failures += 1
                 return
