@@ -76,6 +76,30 @@ def test_requests_fail_in_time_and_serializable_reads_go_on(mixture: str, start:
     cluster.same_hashes()
 
 
+def test_the_list_of_members_fails_in_time_and_its_serializable_form_goes_on(
+    mixture: str, start: Start
+) -> None:
+    """Alone, since in real etcd a read that comes while another waits begins to wait when that has failed."""
+    cluster = start(mixture, 3)
+    expected = cluster.leader().client.members()
+    alone = cluster.follower()
+    for member in cluster.others(alone):
+        member.freeze()
+    with ThreadPoolExecutor(1) as threads:
+        pending = threads.submit(failure, lambda m: m.client.members(), alone)
+        while not pending.done():
+            told = alone.client.members(linearizable=False)
+            assert list(told.members) == list(expected.members)
+            time.sleep(0.1)
+    said, seconds = pending.result()
+    assert said == TIMED_OUT
+    assert REQUEST_SECONDS - 0.5 < seconds < REQUEST_SECONDS + LATE_SECONDS
+    for member in cluster.others(alone):
+        member.thaw()
+    cluster.leader()
+    assert list(alone.client.members().members) == list(expected.members)
+
+
 def test_what_wants_a_leader_ends_when_there_is_none(mixture: str, start: Start) -> None:
     """Requests and streams whose metadata say so, once there has been none for three election timeouts."""
     cluster = start(mixture, 3)
