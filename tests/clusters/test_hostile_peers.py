@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, until
 from hostile import FakeMember, converse, request
-from hostile_messages import Case, Scene, raft_cases
+from hostile_messages import UNSETTLING, Case, Scene, raft_cases
 from hostile_requests import no_request_cases, path_cases, snapshot_cases, stream_cases
 from hostile_streams import ANSWERS, LIES, MESSAGE, MSGAPP
 from members import Member, free_port
@@ -216,6 +216,9 @@ def test_after_all_that_nothing_has_changed_and_nothing_is_lost(worlds: list[Wor
     """Nor after a kill of those that were attacked, one after the other."""
     for world in worlds:
         world.load.stop()
+        assert len(world.load.failures) <= len(UNSETTLING), (
+            world.load.failures
+        )  # lost on the way to no leader
         cluster = world.cluster
         unchanged(world)
         for member in world.targets(world.led()[0]):
