@@ -183,7 +183,7 @@ def test_it_is_refused_and_the_member_goes_on(case: Case, worlds: list[World]) -
             assert heard.sent < TAKEN_BYTES_MAX, said
             if case.unsettles:
                 world.settles()
-            world.serves(member)
+        world.serves(member)  # the one that follows asks the one that leads
         assert case.unsettles or world.led() == led
         world.is_bounded()
 
