@@ -168,6 +168,11 @@ WHO: dict[str, Callable[[Scene], int]] = {
 }
 
 
+def refusal(name: str) -> Statuses:
+    """A removed member must end, at 403; others may be members we do not know of yet."""
+    return (403,) if name == "a removed member" else (503,)
+
+
 def _said(who: Callable[[Scene], int], message: Telling) -> Callable[[Scene], list[bytes]]:
     return lambda scene: [scene.by(who(scene)).message(message(scene, who(scene)))]
 
@@ -180,15 +185,15 @@ def raft_cases() -> Iterator[Case]:
     """`POST /raft`."""
     for name, who in WHO.items():
         for what, message in MESSAGES.items():
-            yield Case(f"{what} from {name}", _said(who, message), (403,))
-        yield Case(f"a snapshot in a message from {name}", _said(who, _bare_snapshot), (400, 403))
+            yield Case(f"{what} from {name}", _said(who, message), refusal(name))
+        yield Case(f"a snapshot in a message from {name}", _said(who, _bare_snapshot), (400,))
     yield Case("a snapshot in a message from a learner", _said(learner_of, _bare_snapshot), (400,))
     for what, statuses in REFUSED_OF_ALL.items():
         yield Case(f"{what} from a learner", _said(learner_of, MESSAGES[what]), statuses)
     for what in UNSETTLING:
         yield Case(f"{what} from a learner", _said(learner_of, MESSAGES[what]), (204,), unsettles=True)
     for what in MESSAGES:
-        yield Case(f"{what} in another's name", _in_anothers_name(MESSAGES[what]), (400, 403))
+        yield Case(f"{what} in another's name", _in_anothers_name(MESSAGES[what]), (400, 503))
     for what, body in BODIES.items():
         yield Case(f"{what} from a stranger", _bytes(WHO["a stranger"], body), (400,))
         yield Case(f"{what} from a learner", _bytes(learner_of, body), (400,))

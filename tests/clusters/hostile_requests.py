@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 
 from hostile import LOWEST_VERSION, VERSION, Headers, Pretender, chunked, framed, request
-from hostile_messages import LAST, STRANGER, WHO, WHOLE, Case, Scene, learner_of, snapshot_at, to_member
+from hostile_messages import (
+    LAST,
+    STRANGER,
+    WHO,
+    WHOLE,
+    Case,
+    Scene,
+    learner_of,
+    refusal,
+    snapshot_at,
+    to_member,
+)
 
 from pyetcd.raft import MessageType, Snapshot
 
@@ -41,8 +52,8 @@ def snapshot_cases() -> Iterator[Case]:
         return repeat(MEGABYTE, ENDLESS)
 
     for name, who in WHO.items():
-        yield Case(f"a snapshot from {name}", by(who, ended(b"garbage")), (403,))
-        yield Case(f"a snapshot without an end from {name}", by(who, endless), (403, None))
+        yield Case(f"a snapshot from {name}", by(who, ended(b"garbage")), refusal(name))
+        yield Case(f"a snapshot without an end from {name}", by(who, endless), (*refusal(name), None))
     yield Case("a snapshot of garbage", by(learner_of, ended(b"garbage" * 1000)), (500,))
     yield Case("a snapshot of zeros", by(learner_of, ended(MEGABYTE)), (500,))
     yield Case("a snapshot of nothing", by(learner_of, ended()), (500,))
@@ -176,8 +187,8 @@ OF_THE_CLUSTER = (
     "/raft/stream/msgapp/1",
     "/members/hashkv",
 )
-ANY = (200, 204, 400, 403, 404, 405, 408, 411, 412, 413, 414, 431, 500, 501, 505, None)
-REFUSED = (400, 403, 404, 405, 411, 412, 413, 414, 431, 501, 505, None)
+ANY = (200, 204, 400, 403, 404, 405, 408, 411, 412, 413, 414, 431, 500, 501, 503, 505, None)
+REFUSED = (400, 403, 404, 405, 411, 412, 413, 414, 431, 501, 503, 505, None)
 
 
 def path_cases() -> Iterator[Case]:

@@ -146,3 +146,23 @@ def test_a_learner_serves_only_what_etcd_lets_it_serve(mixture: str, start: Star
             call()
         assert refusal.value.details() == "etcdserver: rpc not supported for learner"
     assert learner.client.get(b"a", serializable=True) == b"1"
+
+
+def test_a_member_that_was_away_while_another_came_and_took_the_lead_is_led_by_it(
+    mixture: str, start: Start
+) -> None:
+    """What a newcomer sends to whom its coming is news must not be answered as if it had been removed: both
+    implementations would end."""
+    cluster = start(mixture, 3, strict_reconfig_check="false")
+    cluster.move_leader(cluster.members[0])
+    away = cluster.members[2]
+    away.kill()
+    newcomer = cluster.add(cluster.members[1].kind)  # in a mixed cluster not of the kind that was away
+    cluster.move_leader(newcomer)
+    cluster.restart(away)
+    assert cluster.leader() is newcomer
+    for member in cluster.members:
+        member.client.put(b"led by", newcomer.name.encode())
+        assert newcomer.name in {each.name for each in member.client.members().members}
+    assert cluster.leader() is newcomer
+    cluster.same_hashes()

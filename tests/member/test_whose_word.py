@@ -152,6 +152,15 @@ def test_members_are_heard_and_nobody_else() -> None:
         assert not world.hears(sender)
 
 
+def test_only_who_was_removed_is_told_what_a_member_ends_at() -> None:
+    """A stranger may be a member whose coming has not been heard of here, even the leader."""
+    world = World()
+    for sender, status in ((GONE, 403), (NEW, 503), (0, 503)):
+        with pytest.raises(Refused) as refusal:
+            world.peers.process(Message(M.MsgApp, to=LOCAL, from_=sender, term=1))
+        assert refusal.value.status == status
+
+
 def test_what_is_addressed_to_another_one_is_refused() -> None:
     world = World()
     for to in (OTHER, NEW, 0):

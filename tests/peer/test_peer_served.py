@@ -13,7 +13,7 @@ from peer_fakes import CLUSTER_ID, FakeRequest, Member, Net, run
 from pyetcd._native import CANCEL, HttpRequest, Meta
 from pyetcd.peer.port import Handler, PeerPort
 from pyetcd.peer.seams import Refused
-from pyetcd.raft import Message, MessageType
+from pyetcd.raft import Entry, Message, MessageType
 from pyetcd.raft.codec import encode_message
 
 CLUSTER = ("X-Etcd-Cluster-ID", f"{CLUSTER_ID:x}")
@@ -142,6 +142,32 @@ def test_a_message_that_cannot_be_is_refused(
         got = await asked(one, "POST", "/raft", body, **changed)
         assert (got[0], got[2]) == (status, text)
         assert one.raft.got == []
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("removed", "status", "text"),
+    [
+        (True, 403, b"cannot process message from removed member\n"),
+        (False, 503, b"cannot process message from unknown member\n"),
+    ],
+)
+def test_what_only_members_may_send_is_refused_others_with_what_ends_only_removed_ones(
+    net: Net, removed: bool, status: int, text: bytes
+) -> None:
+    """Whoever reads 403 takes itself for removed."""
+
+    async def work() -> None:
+        one = Member(1)
+        if removed:
+            one.raft.removed_ids.add(2)
+        proposal = Message(MessageType.MsgProp, to=1, from_=3, entries=[Entry(0, 0, 0, b"x")])
+        for path, body in (("/raft", encode_message(proposal)), ("/raft/snapshot", b"")):
+            got = await asked(one, "POST", path, body)
+            assert (got[0], got[2]) == (status, text), path
+        assert one.raft.got == []
+        assert one.raft.sinks == []
 
     run(work())
 

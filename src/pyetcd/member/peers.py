@@ -2,7 +2,8 @@
 
 Rules that hold here:
 
-* Raft hears members only, and what is addressed to this one. Those that were removed are refused for good.
+* Raft hears members only, and what is addressed to this one. Those that were removed are refused for good,
+  with 403, at which they end. A stranger is not: it may be a member that only we do not know of yet.
 * A sender that is no member as far as this log is applied may have joined since. It is not taken at its
   word: a member that is known is asked who the members are, and if it names the stranger, its messages are
   taken from then on. Etcd takes them from anybody, and some stop it for good.
@@ -32,6 +33,7 @@ from pyetcd.raft import Entry, EntryType, InvalidMessage, InvariantBroken, Messa
 
 INTRODUCTION_SECONDS = 1.0  # between two questions about strangers
 FORBIDDEN = 403
+NOT_YET = 503
 
 _log = logs.get("member")
 
@@ -213,7 +215,7 @@ class Peers:
         if sender not in self._connected and sender not in self._vouched:
             fields["unknown-member-id"] = f"{sender:x}"
             _log.warn("rejected Raft message from unknown member", fields)
-            raise Refused(FORBIDDEN, "cannot process message from unknown member")
+            raise Refused(NOT_YET, "cannot process message from unknown member")
 
     async def _ask_about(self, id: int) -> None:
         for url in self._known_urls():

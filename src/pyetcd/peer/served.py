@@ -2,7 +2,8 @@
 
 Statuses, texts and log lines are etcd's. Two rules are not: a message must come from the member whose request
 it is in (etcd takes anybody's), and 400 says that it does not; and what may come in another's name, or take
-long to arrive, is taken only of senders that are known.
+long to arrive, is taken only of senders that are known. Those that are not yet are answered 503: at 403 a
+member takes itself for removed, and ends.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 STREAM_PREFIX: Final = "/raft/stream/"
 UNKNOWN_SENDER: Final = "cannot process message from unknown member"
+REMOVED_SENDER: Final = "cannot process message from removed member"
 _KINDS: Final = {kind.path: kind for kind in (kinds.MSGAPP, kinds.MESSAGE)}
 
 _log = logs.get("peer")
@@ -104,7 +106,7 @@ class Served:
         if message.from_ != sender and not self._knows(sender):
             _log.warn("rejected Raft message from unknown member", described(message, sender))
             counters.received_failures += 1
-            replies.error(self._server, call, 403, UNKNOWN_SENDER, self._cluster)
+            self._refuse_unknown(call, sender)
             return
         try:
             self._raft.process(message)
@@ -136,7 +138,7 @@ class Served:
         if not self._knows(sender):
             _log.warn("rejected snapshot from unknown member", {"remote-snapshot-sender-id": hex_id(sender)})
             unknown.snapshot_receive_failures += 1
-            replies.error(self._server, call, 403, UNKNOWN_SENDER, self._cluster)
+            self._refuse_unknown(call, sender)
             return
         self._snapshots.accept(call, sender, self._members.counters_of(sender), self._cluster)
 
@@ -187,6 +189,12 @@ class Served:
     def _knows(self, sender: int) -> bool:
         members = self._members
         return members.has_peer(sender) or (members.has_remote(sender) and not self._raft.is_removed(sender))
+
+    def _refuse_unknown(self, call: int, sender: int) -> None:
+        if self._raft.is_removed(sender):
+            replies.error(self._server, call, 403, REMOVED_SENDER, self._cluster)
+        else:
+            replies.error(self._server, call, 503, UNKNOWN_SENDER, self._cluster)
 
     def _introduce(self, sender: int, headers: Headers) -> None:
         """Tell the member of a sender it does not know."""
