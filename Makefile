@@ -2,9 +2,11 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.ready
+COMPILED := build/compiled/made-of.json
+PYTHON := $(shell find src/pyetcd -name '*.py')
 NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
 
-.PHONY: help run setup test lint bench proto raft-vectors clean
+.PHONY: help run setup interpreted test lint bench proto raft-vectors clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -12,10 +14,17 @@ help:  ## list the commands
 run: setup  ## set up and serve etcd on port 2379 (data in ./default.etcd)
 	exec .venv/bin/etcd $(ARGS)
 
-setup: $(STAMP)  ## leave a working .venv/bin/etcd, etcdctl, etcdutl
+setup: $(COMPILED)  ## leave a working .venv/bin/etcd, etcdctl, etcdutl
 
 $(STAMP): requirements.lock pyproject.toml $(NATIVE)
 	@scripts/setup
+
+$(COMPILED): $(STAMP) $(PYTHON) scripts/compile.py
+	@$(PY) scripts/compile.py
+	@touch $@
+
+interpreted: $(STAMP)  ## the same without compiled modules: nothing to wait for after an edit
+	@$(PY) scripts/compile.py --remove
 
 test: setup  ## set up and pass the tests
 	$(PY) -m pytest $(ARGS)
@@ -36,4 +45,5 @@ raft-vectors: setup  ## run etcd-raft's transcripts from $$RAFT_VECTORS
 
 clean:  ## remove what was built (never data directories)
 	rm -rf .venv native/target .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	find src -name '*.so' -delete
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +

@@ -17,7 +17,7 @@ from power_loss import Operation, Past, RecordingFiles, place
 from whole_member import LaterAppender, UnsyncedFiles, configured, content, delete, put, serving
 
 from pyetcd.proto.kv_pb2 import KeyValue
-from pyetcd.storage.bolt import Database
+from pyetcd.storage.bolt import database
 
 SETTINGS = {
     "snapshot_count": 8,
@@ -77,7 +77,7 @@ def test_what_was_acknowledged_is_there_whenever_the_power_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     # 16 MiB as in earnest would have to be copied for each of many crashes.
-    monkeypatch.setitem(vars(Database)["open"].__func__.__kwdefaults__, "grow_bytes", 64 << 10)
+    monkeypatch.setattr(database, "GROW_BYTES", 64 << 10)
     (tmp_path / "life").mkdir()
     operations, told = asyncio.run(live(tmp_path / "life", seed))
     assert 2 <= len(list((tmp_path / "life").rglob("*.snap"))) <= 4

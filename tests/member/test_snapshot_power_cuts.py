@@ -22,7 +22,7 @@ from pyetcd.cluster.bootstrap import Beginning
 from pyetcd.member import snapshot_out
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
-from pyetcd.storage.bolt import Database
+from pyetcd.storage.bolt import database
 from pyetcd.storage.files import Data
 
 HOW = ("none", "all", "torn")
@@ -33,7 +33,7 @@ GOES_ON_EVERY = 12
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot_out, "HOLD_SECONDS", 0.0)
     # 16 MiB as in earnest would have to be copied for each of many crashes.
-    monkeypatch.setitem(vars(Database)["open"].__func__.__kwdefaults__, "grow_bytes", 64 << 10)
+    monkeypatch.setattr(database, "GROW_BYTES", 64 << 10)
 
 
 def config(directory: Path, **settings: object) -> ServerConfig:

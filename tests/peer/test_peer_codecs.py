@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyetcd.peer import frames, msgappv2
+from pyetcd.peer import frames
 from pyetcd.peer.entries import add_framed, read_entry
 from pyetcd.peer.frames import LINK_HEARTBEAT, BadStream, Body, MessageDecoder, MessageEncoder, encode_parts
 from pyetcd.peer.msgappv2 import Batches, MsgAppV2Decoder, MsgAppV2Encoder
@@ -364,9 +364,8 @@ def test_what_cannot_be_is_refused_at_once(raw: bytes, text: str) -> None:
         MsgAppV2Decoder(LOCAL, REMOTE).feed(raw)
 
 
-def test_a_batch_is_bounded_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(msgappv2, "MESSAGE_BYTES_MAX", 100)
-    decoder = MsgAppV2Decoder(LOCAL, REMOTE)
+def test_a_batch_is_bounded_as_a_whole() -> None:
+    decoder = MsgAppV2Decoder(LOCAL, REMOTE, limit_bytes=100)
     entry = encode_entry(Entry(1, 1, 0, b"x" * 44))
     one = struct.pack(">Q", len(entry)) + entry
     assert decoder.feed(b"\x01" + struct.pack(">Q", 3) + one + one[:20]) == []

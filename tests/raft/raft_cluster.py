@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
+from typing import Any
 
 from datadriven import Block
 
@@ -112,14 +113,15 @@ class Output:
             self.parts = outer
 
 
-class HistoryStorage(MemoryStorage):
-    """Offers the state machine's latest state as its snapshot."""
-
-    __slots__ = ("history",)
+class HistoryStorage:
+    """Offers the state machine's latest state as its snapshot. The rest is the log's."""
 
     def __init__(self, first: Snapshot) -> None:
-        super().__init__()
+        self.log = MemoryStorage()
         self.history = [first]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
 
     def snapshot(self) -> Snapshot:
         return self.history[-1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from pyetcd.raft import (
     Compacted,
@@ -114,8 +115,7 @@ class Disk:
         self.snapshot = snapshot
 
     def load(self, member: Member) -> CurrentStorage:
-        storage = CurrentStorage()
-        storage.member = member
+        storage = CurrentStorage(member)
         if self.snapshot.index:
             storage.apply_snapshot(self.snapshot)
         storage.append(self.entries)
@@ -123,17 +123,22 @@ class Disk:
         return storage
 
 
-class CurrentStorage(MemoryStorage):
+class CurrentStorage:
     """Offers the state as it is now for a snapshot, as a server does: an older one may not know its
-    receiver.
+    receiver. The rest is the log's.
     """
 
-    __slots__ = ("member",)
+    def __init__(self, member: Member) -> None:
+        self.log = MemoryStorage()
+        self.member = member
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
 
     def snapshot(self) -> Snapshot:
-        member: Member = self.member
+        member = self.member
         return Snapshot(
-            SnapshotMetadata(member.applied, self.term(member.applied), member.members), member.state
+            SnapshotMetadata(member.applied, self.log.term(member.applied), member.members), member.state
         )
 
 

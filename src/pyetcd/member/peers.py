@@ -29,7 +29,7 @@ from pyetcd.member.snapshot_out import SnapshotSender
 from pyetcd.peer.calls import CallFailed, Calls
 from pyetcd.peer.seams import Refused, SnapshotSink
 from pyetcd.proto.raft_pb2 import ConfChange
-from pyetcd.raft import Entry, EntryType, InvalidMessage, InvariantBroken, Message, MessageType, Node
+from pyetcd.raft import Entry, EntryType, InvalidMessage, InvariantBroken, Message, MessageType
 
 INTRODUCTION_SECONDS = 1.0  # between two questions about strangers
 FORBIDDEN = 403
@@ -47,6 +47,14 @@ class Transport(Protocol):
     def add_remote(self, id: int, urls: Sequence[Url]) -> None: ...
     def has_peer(self, id: int) -> bool: ...
     def send(self, messages: Sequence[Message]) -> None: ...
+
+
+class Node(Protocol):
+    """The part of `raft.Node` that is needed here."""
+
+    def step(self, message: Message) -> None: ...
+    def report_unreachable(self, id: int) -> None: ...
+    def report_snapshot(self, id: int, ok: bool) -> None: ...
 
 
 class Peers:

@@ -93,11 +93,13 @@ class MsgAppV2Encoder:
 
 
 class MsgAppV2Decoder:
-    """One stream's reader, at `local`, of what `remote` sends."""
+    """One stream's reader, at `local`, of what `remote` sends. `limit_bytes` bounds a batch and a
+    message."""
 
-    def __init__(self, local: int, remote: int) -> None:
+    def __init__(self, local: int, remote: int, *, limit_bytes: int = MESSAGE_BYTES_MAX) -> None:
         self._local = local
         self._remote = remote
+        self._limit_bytes = limit_bytes
         self._pieces = Pieces()
         self._term = 0
         self._index = 0
@@ -140,7 +142,7 @@ class MsgAppV2Decoder:
                 raise BadStream(LIMIT_EXCEEDED)
             self._entries, self._left, self._bytes = [], number, 0
             return start, 0
-        if number > MESSAGE_BYTES_MAX:
+        if number > self._limit_bytes:
             raise BadStream(LIMIT_EXCEEDED)
         if end - start < number:
             return position, 1 + LENGTH_BYTES + number
@@ -159,7 +161,7 @@ class MsgAppV2Decoder:
                     return position, LENGTH_BYTES
                 size = int.from_bytes(data[position:start], "big")
                 self._bytes += size
-                if self._bytes > MESSAGE_BYTES_MAX:
+                if self._bytes > self._limit_bytes:
                     raise BadStream(LIMIT_EXCEEDED)
                 if start + size > end:
                     self._bytes -= size  # it is counted once it is read

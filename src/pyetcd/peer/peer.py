@@ -85,10 +85,10 @@ class Peer:
     def receive(self, message: Message) -> None:
         """A message that came on a stream of this peer."""
         link = self.link
-        error = unfit(message, link.id)
-        if error is not None:
+        reason = unfit(message, link.id)
+        if reason is not None:
             link.counters.received_failures += 1
-            _log.warn("ignored Raft message", {**described(message, link.id), "error": error})
+            _log.warn("ignored Raft message", {**described(message, link.id), "error": reason})
             return
         try:
             link.raft.process(message)

@@ -77,7 +77,7 @@ def _restore(raft: Raft, snapshot: Snapshot) -> bool:
         return False
     state = snapshot.metadata.conf_state
     # learners_next need not be looked at: they are outgoing voters.
-    if raft.id not in (*state.voters, *state.learners, *state.voters_outgoing):
+    if raft.id not in state.voters + state.learners + state.voters_outgoing:
         raft.logger.warning(
             f"{raft.id:x} attempted to restore snapshot but it is not in the ConfState "
             f"{describe_conf_state(state)}; "

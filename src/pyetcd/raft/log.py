@@ -85,6 +85,8 @@ class RaftLog:
 
     def matches(self, index: int, term: int) -> bool:
         """Whether the entry at `index` is here and of `term`."""
+        if index > self.last_index():  # what a leader brings is mostly new
+            return False
         try:
             return self.term(index) == term
         except (Compacted, Unavailable):

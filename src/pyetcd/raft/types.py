@@ -250,25 +250,28 @@ class ReadState:
     context: bytes
 
 
+_MESSAGE_FIELDS = (
+    "commit",
+    "context",
+    "entries",
+    "from_",
+    "index",
+    "log_term",
+    "reject",
+    "reject_hint",
+    "responses",
+    "snapshot",
+    "term",
+    "to",
+    "type",
+    "vote",
+)
+
+
 class Message:
     """One message between members, or between a member and its storage. Unused fields are zero."""
 
-    __slots__ = (
-        "commit",
-        "context",
-        "entries",
-        "from_",
-        "index",
-        "log_term",
-        "reject",
-        "reject_hint",
-        "responses",
-        "snapshot",
-        "term",
-        "to",
-        "type",
-        "vote",
-    )
+    __slots__ = _MESSAGE_FIELDS
 
     def __init__(
         self,
@@ -303,13 +306,13 @@ class Message:
         self.responses = responses
 
     def __repr__(self) -> str:
-        shown = (f"{name}={value!r}" for name in self.__slots__ if (value := getattr(self, name)))
+        shown = (f"{name}={value!r}" for name in _MESSAGE_FIELDS if (value := getattr(self, name)))
         return f"Message({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return all(_same(getattr(self, name), getattr(other, name)) for name in self.__slots__)
+        return all(_same(getattr(self, name), getattr(other, name)) for name in _MESSAGE_FIELDS)
 
     __hash__ = None  # type: ignore[assignment]
 

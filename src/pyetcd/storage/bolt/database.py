@@ -93,7 +93,7 @@ class Database:
         read_only: bool = False,
         checksums: bool = True,
         sync: bool = True,
-        grow_bytes: int = GROW_BYTES,
+        grow_bytes: int | None = None,
     ) -> Database:
         """Open, or create when missing and not `read_only`. Every page in use is read and proved.
 
@@ -107,7 +107,8 @@ class Database:
             if not read_only and _is_unborn(files, fd):
                 _create(files, fd, path, sync)
             sums = SumFile(files, path + ".sum") if checksums else None
-            return cls(files, path, fd, sums, read_only, sync, grow_bytes)
+            grow = GROW_BYTES if grow_bytes is None else grow_bytes
+            return cls(files, path, fd, sums, read_only, sync, grow)
         except OSError as error:
             files.close(fd)
             raise named(error, path) from None
