@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -52,10 +52,10 @@ Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | N
 OnSlow = Callable[[Event, Body | None, float], None]
 """Told of a unary call that was slow: what came, the answer (None: an error), seconds."""
 
-MAX_EVENTS_PER_TURN = 512
-UNKNOWN = 2  # grpc code for an error nobody foresaw
-BAD_REQUEST = "grpc: error unmarshalling request: "
-BAD_MESSAGE = "grpc: failed to unmarshal the received message: "
+MAX_EVENTS_PER_TURN: Final = 512
+UNKNOWN: Final = 2  # grpc code for an error nobody foresaw
+BAD_REQUEST: Final = "grpc: error unmarshalling request: "
+BAD_MESSAGE: Final = "grpc: failed to unmarshal the received message: "
 
 _log = logs.get("api")
 

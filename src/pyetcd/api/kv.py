@@ -10,7 +10,7 @@ those that touch many keys run as jobs.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -27,12 +27,12 @@ from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 
-PUT = InternalRaftRequest.PUT_FIELD_NUMBER
-DELETE_RANGE = InternalRaftRequest.DELETE_RANGE_FIELD_NUMBER
-TXN = InternalRaftRequest.TXN_FIELD_NUMBER
-COMPACTION = InternalRaftRequest.COMPACTION_FIELD_NUMBER
+PUT: Final = InternalRaftRequest.PUT_FIELD_NUMBER
+DELETE_RANGE: Final = InternalRaftRequest.DELETE_RANGE_FIELD_NUMBER
+TXN: Final = InternalRaftRequest.TXN_FIELD_NUMBER
+COMPACTION: Final = InternalRaftRequest.COMPACTION_FIELD_NUMBER
 
-ROOM = strict.SHORTEST - 1  # bytes beside keys and value too few for what only Go's parser refuses
+ROOM: Final = strict.SHORTEST - 1  # bytes beside keys and value too few for what only Go's parser refuses
 
 Work: TypeAlias = Answer | Generator[None, None, Answer]
 

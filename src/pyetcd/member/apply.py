@@ -16,7 +16,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -66,8 +66,8 @@ _log = logs.get("member")
 
 Result: TypeAlias = Applied
 R = TypeVar("R", bound=Message)
-NOTHING: tuple[bytes, ...] = ()
-OWN_FAULTS = (DatabaseError, OSError, MemoryError)
+NOTHING: Final[tuple[bytes, ...]] = ()
+OWN_FAULTS: Final = (DatabaseError, OSError, MemoryError)
 
 
 def _unknown(request: Message) -> Result:

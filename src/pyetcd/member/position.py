@@ -7,15 +7,17 @@ they cover: a restart replays the log from exactly there.
 
 from __future__ import annotations
 
+from typing import Final
+
 from pyetcd.cluster.gojson import fields
 from pyetcd.cluster.membership import Buckets
 from pyetcd.raft import ConfState
 
-META = b"meta"
-_INDEX = b"consistent_index"
-_TERM = b"term"
-_CONF_STATE = b"confState"
-_STORAGE_VERSION = b"storageVersion"
+META: Final = b"meta"
+_INDEX: Final = b"consistent_index"
+_TERM: Final = b"term"
+_CONF_STATE: Final = b"confState"
+_STORAGE_VERSION: Final = b"storageVersion"
 
 
 class Position:

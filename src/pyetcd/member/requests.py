@@ -19,7 +19,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
@@ -30,11 +30,11 @@ from pyetcd.proto.splice import AscendingVarint, varint
 Token = TypeVar("Token")
 Done = Callable[[Token, Answer | None, Exception | None], None]
 
-MAX_WAITING = 100_000
-MAX_WAITING_BYTES = 512 << 20
+MAX_WAITING: Final = 100_000
+MAX_WAITING_BYTES: Final = 512 << 20
 
-_HEADER_TAG = b"\xa2\x06"  # field 100 of InternalRaftRequest, length-delimited
-_ID_TAG = b"\x08"  # field 1 of RequestHeader, varint
+_HEADER_TAG: Final = b"\xa2\x06"  # field 100 of InternalRaftRequest, length-delimited
+_ID_TAG: Final = b"\x08"  # field 1 of RequestHeader, varint
 
 
 class RequestIds:

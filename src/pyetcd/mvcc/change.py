@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-UNKNOWN = -1
+UNKNOWN: Final = -1
 
 
 class Change(NamedTuple):

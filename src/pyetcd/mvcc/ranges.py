@@ -15,7 +15,7 @@ A range is one generator. The first slices run at once, so a small range never b
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pyetcd.mvcc.answer import Answer, Job, Work
 from pyetcd.mvcc.reader import MAX_ROWS, SLICE_KEYS, Reader
@@ -28,7 +28,7 @@ from pyetcd.proto.splice import varint, view
 
 AT_ONCE_SLICES = 4  # 1,024 keys, about 3 ms
 TOP_ROWS = 1024  # up to this limit only the best rows so far are held while sorting
-MAX_INT64 = (1 << 63) - 1
+MAX_INT64: Final = (1 << 63) - 1
 
 Parts: TypeAlias = list[bytes]
 Row: TypeAlias = tuple[bytes | int, int]

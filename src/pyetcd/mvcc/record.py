@@ -9,11 +9,13 @@ way by `splice.view`.
 
 from __future__ import annotations
 
+from typing import Final
+
 from pyetcd.proto.splice import View, key_value, varint, view
 
-JOINED_BYTES = 256 << 10
-COUNT_ONE = b"\x20\x01"  # RangeResponse.count = 1
-MORE = b"\x18\x01"  # RangeResponse.more = true
+JOINED_BYTES: Final = 256 << 10
+COUNT_ONE: Final = b"\x20\x01"  # RangeResponse.count = 1
+MORE: Final = b"\x18\x01"  # RangeResponse.more = true
 
 
 class Heads:
@@ -45,9 +47,9 @@ class Heads:
         return parts
 
 
-KVS = Heads(b"\x12")  # RangeResponse.kvs
-PREV_KVS = Heads(b"\x1a")  # DeleteRangeResponse.prev_kvs
-PREV_KV = Heads(b"\x12")  # PutResponse.prev_kv
+KVS: Final = Heads(b"\x12")  # RangeResponse.kvs
+PREV_KVS: Final = Heads(b"\x1a")  # DeleteRangeResponse.prev_kvs
+PREV_KV: Final = Heads(b"\x12")  # PutResponse.prev_kv
 
 
 def tail(value: bytes, lease: int) -> bytes:

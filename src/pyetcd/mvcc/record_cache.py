@@ -7,8 +7,10 @@ twice `GENERATION_BYTES` plus one record.
 
 from __future__ import annotations
 
+from typing import Final
+
 GENERATION_BYTES = 8 << 20
-OVERHEAD_BYTES = 160  # bytes object, int and dict entry beside the payload
+OVERHEAD_BYTES: Final = 160  # bytes object, int and dict entry beside the payload
 
 
 class RecordCache:

@@ -16,17 +16,18 @@ tombstone (etcd server/storage/mvcc/revision.go).
 from __future__ import annotations
 
 from struct import Struct
+from typing import Final
 
-SHIFT = 27
-SUB_MASK = (1 << SHIFT) - 1
-MAX_SUB = SUB_MASK >> 1
-TOMBSTONE = 1
+SHIFT: Final = 27
+SUB_MASK: Final = (1 << SHIFT) - 1
+MAX_SUB: Final = SUB_MASK >> 1
+TOMBSTONE: Final = 1
 
-REVISION_BYTES = 17
-_BUCKET_KEY = Struct(">QBQ")
-_pack = _BUCKET_KEY.pack
-_unpack_from = _BUCKET_KEY.unpack_from
-_UNDERSCORE = 0x5F
+REVISION_BYTES: Final = 17
+_BUCKET_KEY: Final = Struct(">QBQ")
+_pack: Final = _BUCKET_KEY.pack
+_unpack_from: Final = _BUCKET_KEY.unpack_from
+_UNDERSCORE: Final = 0x5F
 
 
 class MalformedRevision(ValueError):

@@ -12,7 +12,7 @@ in `seams`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pyetcd.mvcc.answer import Answer, Applied, Job, Work, ended, finish, started
 from pyetcd.mvcc.change import UNKNOWN, Change, OnBulk, OnChange
@@ -35,7 +35,7 @@ from pyetcd.proto import errors
 from pyetcd.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from pyetcd.proto.splice import view
 
-NOTHING: Sequence[bytes] = ()  # an answer with nothing but its header
+NOTHING: Final[Sequence[bytes]] = ()  # an answer with nothing but its header
 
 
 class Counts(NamedTuple):

@@ -6,12 +6,14 @@ etcd.
 
 from __future__ import annotations
 
+from typing import Final
+
 from pyetcd.mvcc.answer import Answer, Job
 from pyetcd.mvcc.ranges import Parts
 from pyetcd.proto.splice import varint
 
 RANGE_TAG, PUT_TAG, DELETE_TAG, TXN_TAG = b"\x0a", b"\x12", b"\x1a", b"\x22"  # fields of ResponseOp
-EMPTY_HEADER = b"\x0a\x00"
+EMPTY_HEADER: Final = b"\x0a\x00"
 
 
 class Pieces:

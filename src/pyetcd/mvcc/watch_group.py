@@ -20,29 +20,29 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pyetcd.mvcc.change import Change, Span
 from pyetcd.mvcc.watch_index import WatchIndex
 from pyetcd.proto.splice import varint
 
-BATCH_BYTES = 1 << 20  # well below the 4 MiB most gRPC clients take unless told otherwise
-BATCH_REVISIONS = 1000  # as etcd's watchBatchMaxRevs
-JOIN_PARTS = 512  # so many parts of a batch are made one, so that the wire has few of them to look at
+BATCH_BYTES: Final = 1 << 20  # well below the 4 MiB most gRPC clients take unless told otherwise
+BATCH_REVISIONS: Final = 1000  # as etcd's watchBatchMaxRevs
+JOIN_PARTS: Final = 512  # so many parts of a batch are made one, so that the wire has few of them to look at
 
-_EVENTS = b"\x5a"  # WatchResponse.events
-_PUT = b"\x12"  # Event.kv
-_DELETE = b"\x08\x01\x12"  # Event.type = DELETE, Event.kv
-_PREV_KV = b"\x1a"  # Event.prev_kv
+_EVENTS: Final = b"\x5a"  # WatchResponse.events
+_PUT: Final = b"\x12"  # Event.kv
+_DELETE: Final = b"\x08\x01\x12"  # Event.type = DELETE, Event.kv
+_PREV_KV: Final = b"\x1a"  # Event.prev_kv
 
 # Where a watcher is.
-FUTURE = "waits for its first revision"
-LIVE = "up to date"
-QUEUED = "waits to catch up"
-CATCHING_UP = "catches up"
-STALLED = "waits for its stream to be writable"
-COMPACTED = "ended by a compaction"
-GONE = "canceled"
+FUTURE: Final = "waits for its first revision"
+LIVE: Final = "up to date"
+QUEUED: Final = "waits to catch up"
+CATCHING_UP: Final = "catches up"
+STALLED: Final = "waits for its stream to be writable"
+COMPACTED: Final = "ended by a compaction"
+GONE: Final = "canceled"
 
 
 class Shape(NamedTuple):

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import Final
 
 from sortedcontainers import SortedDict
 
@@ -47,20 +48,20 @@ from pyetcd.mvcc.watch_seams import Chance, Header, History, Loop, Wire
 from pyetcd.mvcc.watch_send import Sender, Sent
 from pyetcd.proto.splice import field_bytes, field_varint
 
-AUTO_ID = 0  # asks the hub to choose an id
-NO_ID = -1  # in a response: not about one watcher
+AUTO_ID: Final = 0  # asks the hub to choose an id
+NO_ID: Final = -1  # in a response: not about one watcher
 GATHER_BYTES = 4 << 20  # events that have gathered to so much are sent before the end of the turn
-CLOSE_PER_TURN = 1024  # watchers of a closed stream taken out in one turn, about 2 ms
+CLOSE_PER_TURN: Final = 1024  # watchers of a closed stream taken out in one turn, about 2 ms
 
-DUPLICATE_ID = "mvcc: duplicate watch ID provided on the WatchStream"
-EMPTY_RANGE = "mvcc: watcher range is empty"
+DUPLICATE_ID: Final = "mvcc: duplicate watch ID provided on the WatchStream"
+EMPTY_RANGE: Final = "mvcc: watcher range is empty"
 DEFAULT_PROGRESS_SECONDS = 600.0
-DEFAULT_MESSAGE_BYTES = (1536 + 512) * 1024  # etcd's default max-request-bytes and its allowance for gRPC
+DEFAULT_MESSAGE_BYTES: Final = (1536 + 512) * 1024  # etcd's max-request-bytes, and its allowance for gRPC
 
-_CREATED = b"\x18\x01"  # WatchResponse.created = true
-_CANCELED = b"\x20\x01"  # WatchResponse.canceled = true
-_REFUSED = field_varint(2, NO_ID) + _CREATED + _CANCELED
-_NEVER = 1 << 64
+_CREATED: Final = b"\x18\x01"  # WatchResponse.created = true
+_CANCELED: Final = b"\x20\x01"  # WatchResponse.canceled = true
+_REFUSED: Final = field_varint(2, NO_ID) + _CREATED + _CANCELED
+_NEVER: Final = 1 << 64
 
 
 class WatchHub:

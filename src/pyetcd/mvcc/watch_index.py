@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
 
-FROM_KEY = b""  # the end of a range that has none; None as the end stands for a single key
+FROM_KEY: Final = b""  # the end of a range that has none; None as the end stands for a single key
 
-_U64 = (1 << 64) - 1
+_U64: Final = (1 << 64) - 1
 
 
 def _mix(n: int) -> int:

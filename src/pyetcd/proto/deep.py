@@ -17,7 +17,7 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError, Message
@@ -28,20 +28,20 @@ from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import RequestOp, TxnRequest
 from pyetcd.proto.splice import BYTES, Malformed, fields
 
-MAX_LEVELS = 300
-MAX_FIELDS = 20_000
-GO_LEVELS = 4999  # of transactions, in 10,000 messages within each other
-TOO_DEEP = "grpc: error unmarshalling request: proto: exceeded maximum recursion depth"
+MAX_LEVELS: Final = 300
+MAX_FIELDS: Final = 20_000
+GO_LEVELS: Final = 4999  # of transactions, in 10,000 messages within each other
+TOO_DEEP: Final = "grpc: error unmarshalling request: proto: exceeded maximum recursion depth"
 
 Parsed = TypeVar("Parsed", bound=Message)
 Span: TypeAlias = tuple[int, int]
 
-_IN_ENTRY = (InternalRaftRequest.TXN_FIELD_NUMBER,)
-_IN_TXN = (TxnRequest.SUCCESS_FIELD_NUMBER, TxnRequest.FAILURE_FIELD_NUMBER)
-_IN_OPERATION = (RequestOp.REQUEST_TXN_FIELD_NUMBER,)
-_REASON = "MaxDepth"  # in upb's text
+_IN_ENTRY: Final = (InternalRaftRequest.TXN_FIELD_NUMBER,)
+_IN_TXN: Final = (TxnRequest.SUCCESS_FIELD_NUMBER, TxnRequest.FAILURE_FIELD_NUMBER)
+_IN_OPERATION: Final = (RequestOp.REQUEST_TXN_FIELD_NUMBER,)
+_REASON: Final = "MaxDepth"  # in upb's text
 
-_lift: Callable[[bool], None] | None = getattr(
+_lift: Final[Callable[[bool], None] | None] = getattr(
     getattr(api_implementation, "_c_module", None), "SetAllowOversizeProtos", None
 )
 

@@ -17,24 +17,24 @@ encoded anew. Rules that hold here:
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from pyetcd.proto.splice import BYTES, FIXED32, FIXED64, VARINT, field_bytes, varint
 
-SHORTEST = 11  # bytes of a tag and a varint that only Go refuses
-MAX_FIELDS = 20_000
-MAX_DEPTH = 600
-MAX_FIELD_NUMBER = (1 << 29) - 1
+SHORTEST: Final = 11  # bytes of a tag and a varint that only Go refuses
+MAX_FIELDS: Final = 20_000
+MAX_DEPTH: Final = 600
+MAX_FIELD_NUMBER: Final = (1 << 29) - 1
 GROUP, END_GROUP = 3, 4
 
 Parsed = TypeVar("Parsed", bound=Message)
 
-_SUSPICIOUS = re.compile(rb"[\x80-\xff]{9}[\x02-\xff]", re.DOTALL)
+_SUSPICIOUS: Final = re.compile(rb"[\x80-\xff]{9}[\x02-\xff]", re.DOTALL)
 _ENUM, _BOOL, _MESSAGE = FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_MESSAGE
-_IN_BYTES = (FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_STRING, _MESSAGE)
+_IN_BYTES: Final = (FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_STRING, _MESSAGE)
 
 
 def parse(kind: type[Parsed], payload: bytes) -> Parsed:

@@ -11,7 +11,7 @@ Bytes from outside raise `InvalidMessage`, whatever they are.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtobufMessage
@@ -39,7 +39,7 @@ from pyetcd.raft.types import (
 )
 
 _P = TypeVar("_P", bound=ProtobufMessage)
-_MESSAGE_ENTRIES = b"\x3a"  # field 7 of Message, length-delimited
+_MESSAGE_ENTRIES: Final = b"\x3a"  # field 7 of Message, length-delimited
 
 
 @lru_cache(maxsize=4096)

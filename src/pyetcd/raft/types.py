@@ -250,7 +250,7 @@ class ReadState:
     context: bytes
 
 
-_MESSAGE_FIELDS = (
+_MESSAGE_FIELDS: Final = (
     "commit",
     "context",
     "entries",

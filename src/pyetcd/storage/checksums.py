@@ -28,18 +28,19 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pyetcd import logs
 from pyetcd._native import crc32c
 from pyetcd.storage.bolt.meta import Meta
 from pyetcd.storage.files import Files, named
 
-_MAGIC = b"pyetcdC2"
-_slot = struct.Struct("<8sIIQQQ")
-_check = struct.Struct("<I")
-_SECTOR = 512
-_SUMS_AT = 4096
-_PER_SECTOR = _SECTOR // 4 - 1
+_MAGIC: Final = b"pyetcdC2"
+_slot: Final = struct.Struct("<8sIIQQQ")
+_check: Final = struct.Struct("<I")
+_SECTOR: Final = 512
+_SUMS_AT: Final = 4096
+_PER_SECTOR: Final = _SECTOR // 4 - 1
 
 _log = logs.get("storage")
 

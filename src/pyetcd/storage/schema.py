@@ -22,38 +22,40 @@ since the hash of a database covers the names of its buckets.
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Final, Protocol
 
-KEY = b"key"
-META = b"meta"
-LEASE = b"lease"
-ALARM = b"alarm"
-CLUSTER = b"cluster"
-MEMBERS = b"members"
-MEMBERS_REMOVED = b"members_removed"
-AUTH = b"auth"
-AUTH_USERS = b"authUsers"
-AUTH_ROLES = b"authRoles"
+KEY: Final = b"key"
+META: Final = b"meta"
+LEASE: Final = b"lease"
+ALARM: Final = b"alarm"
+CLUSTER: Final = b"cluster"
+MEMBERS: Final = b"members"
+MEMBERS_REMOVED: Final = b"members_removed"
+AUTH: Final = b"auth"
+AUTH_USERS: Final = b"authUsers"
+AUTH_ROLES: Final = b"authRoles"
 
-ALL_BUCKETS = (KEY, META, LEASE, ALARM, CLUSTER, MEMBERS, MEMBERS_REMOVED, AUTH, AUTH_USERS, AUTH_ROLES)
+ALL_BUCKETS: Final = (
+    KEY, META, LEASE, ALARM, CLUSTER, MEMBERS, MEMBERS_REMOVED, AUTH, AUTH_USERS, AUTH_ROLES,
+)  # fmt: skip
 
-CONSISTENT_INDEX = b"consistent_index"
-TERM = b"term"
-CONF_STATE = b"confState"
-SCHEDULED_COMPACT = b"scheduledCompactRev"
-FINISHED_COMPACT = b"finishedCompactRev"
-STORAGE_VERSION = b"storageVersion"
-CLUSTER_VERSION = b"clusterVersion"
-DOWNGRADE = b"downgrade"
-AUTH_ENABLED = b"authEnabled"
-AUTH_REVISION = b"authRevision"
-REMOVED = b"removed"
+CONSISTENT_INDEX: Final = b"consistent_index"
+TERM: Final = b"term"
+CONF_STATE: Final = b"confState"
+SCHEDULED_COMPACT: Final = b"scheduledCompactRev"
+FINISHED_COMPACT: Final = b"finishedCompactRev"
+STORAGE_VERSION: Final = b"storageVersion"
+CLUSTER_VERSION: Final = b"clusterVersion"
+DOWNGRADE: Final = b"downgrade"
+AUTH_ENABLED: Final = b"authEnabled"
+AUTH_REVISION: Final = b"authRevision"
+REMOVED: Final = b"removed"
 
 # Keys of `meta` that the hash of a database leaves out: they may differ between members that agree.
-NOT_HASHED = frozenset({CONSISTENT_INDEX, TERM, STORAGE_VERSION})
+NOT_HASHED: Final = frozenset({CONSISTENT_INDEX, TERM, STORAGE_VERSION})
 
-_BEFORE_STORED = (3, 5)  # the last version that did not write its own down
-_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:[-+].*)?")
+_BEFORE_STORED: Final = (3, 5)  # the last version that did not write its own down
+_VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?:[-+].*)?")
 
 
 class Reader(Protocol):

@@ -17,22 +17,23 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from operator import add
+from typing import Final
 
-BRANCH = 0x01
-LEAF = 0x02
-META = 0x04
-FREELIST = 0x10
+BRANCH: Final = 0x01
+LEAF: Final = 0x02
+META: Final = 0x04
+FREELIST: Final = 0x10
 
-BUCKET = 0x01  # flag of a leaf element whose value is a bucket
-HEADER_SIZE = 16
-ELEMENT_SIZE = 16
-MAX_COUNT = 0xFFFF - 1  # bbolt refuses to write more elements on a page
+BUCKET: Final = 0x01  # flag of a leaf element whose value is a bucket
+HEADER_SIZE: Final = 16
+ELEMENT_SIZE: Final = 16
+MAX_COUNT: Final = 0xFFFF - 1  # bbolt refuses to write more elements on a page
 
-MAX_KEY_SIZE = 32768
-MAX_VALUE_SIZE = (1 << 31) - 2
+MAX_KEY_SIZE: Final = 32768
+MAX_VALUE_SIZE: Final = (1 << 31) - 2
 
-header = struct.Struct("<QHHI")
-bucket_header = struct.Struct("<QQ")  # root page (0: inline), sequence
+header: Final = struct.Struct("<QHHI")
+bucket_header: Final = struct.Struct("<QQ")  # root page (0: inline), sequence
 
 Buffer = bytes | memoryview
 

@@ -19,18 +19,19 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pyetcd._native import crc32c, find_many
 from pyetcd.storage.bolt import page
 from pyetcd.storage.bolt.errors import CHANGED, DatabaseCorrupt
 
-NO_LEAF = "no leaf is found below this page"
-MAX_DEPTH = 64  # a tree of two children a branch and 2**64 pages is not deeper
-BRANCH_CACHE_PAGES = 2048  # decoded, about 8 KB each at 17-byte keys
+NO_LEAF: Final = "no leaf is found below this page"
+MAX_DEPTH: Final = 64  # a tree of two children a branch and 2**64 pages is not deeper
+BRANCH_CACHE_PAGES: Final = 2048  # decoded, about 8 KB each at 17-byte keys
 
-_KIND_AT = 8  # offset of the low byte of a page's type
-_BRANCH_BYTE = bytes((page.BRANCH,))
-_header = page.header.unpack_from
+_KIND_AT: Final = 8  # offset of the low byte of a page's type
+_BRANCH_BYTE: Final = bytes((page.BRANCH,))
+_header: Final = page.header.unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Bucket:
     inline: Leaf | None = None
 
 
-EMPTY_BUCKET = Bucket(0, 0, Leaf((), ()))
+EMPTY_BUCKET: Final = Bucket(0, 0, Leaf((), ()))
 
 
 class Pages:

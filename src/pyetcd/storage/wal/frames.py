@@ -28,21 +28,21 @@ WORD_BYTES: Final = 8
 LENGTH_MASK: Final = (1 << 56) - 1
 _PADDED: Final = 0x80
 
-read_word = struct.Struct("<Q").unpack_from
+read_word: Final = struct.Struct("<Q").unpack_from
 # Word, the first three bytes of a record, a CRC of five bytes and the tag behind it, two bytes of a length.
-read_frame = struct.Struct("<Q3s6sBB").unpack_from
-_write_word = struct.Struct("<Q").pack
+read_frame: Final = struct.Struct("<Q3s6sBB").unpack_from
+_write_word: Final = struct.Struct("<Q").pack
 
 # Varints of two bytes by their value, 16,384 of them: MORE with the continuation bit on both bytes, for the
 # inside of longer ones. Two look-ups write a CRC in 0.1 us; the loop took 0.6 us.
-_HIGH_BIT = [bytes((i | 0x80,)) for i in range(128)]
+_HIGH_BIT: Final = [bytes((i | 0x80,)) for i in range(128)]
 MORE: Final = [low + high for high in _HIGH_BIT for low in _HIGH_BIT]
 SMALL: Final = [bytes((i,)) for i in range(128)] + [
     low + bytes((high,)) for high in range(1, 128) for low in _HIGH_BIT
 ]
-_LAST = [bytes((i, 0x1A)) for i in range(16)]  # a CRC's last four bits, then the tag of `data`
-_PADDING = [bytes(i) for i in range(8)]
-_ENTRY_HEAD = b"\x08\x02\x10"
+_LAST: Final = [bytes((i, 0x1A)) for i in range(16)]  # a CRC's last four bits, then the tag of `data`
+_PADDING: Final = [bytes(i) for i in range(8)]
+_ENTRY_HEAD: Final = b"\x08\x02\x10"
 
 
 class EntryLike(Protocol):
