@@ -24,6 +24,7 @@ from pyetcd.mvcc import checks
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto import deep, errors, strict
 from pyetcd.proto.errors import EtcdError
+from pyetcd.proto.plain_put import plain_put
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 
@@ -141,6 +142,10 @@ class KV:
     # Writes
 
     def put(self, call: int, payload: bytes, meta: Meta) -> Body | None:
+        plain = plain_put(payload, 0, len(payload))
+        if plain is not None and plain.key:
+            self._member.propose(PUT, payload, plain, self._done, call, put_cost(plain))
+            return None
         try:
             request = PutRequest.FromString(payload)
         except DecodeError:

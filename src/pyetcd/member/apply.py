@@ -42,6 +42,7 @@ from pyetcd.proto.membership_pb2 import (
     ClusterVersionSetRequest,
     DowngradeInfoSetRequest,
 )
+from pyetcd.proto.plain_put import PlainPut, Request, plain_put_of_entry
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.raft_pb2 import ConfChange
 from pyetcd.proto.rpc_pb2 import (
@@ -65,7 +66,7 @@ from pyetcd.storage.bolt import DatabaseError
 _log = logs.get("member")
 
 Result: TypeAlias = Applied
-R = TypeVar("R", bound=Message)
+R = TypeVar("R", bound=Request)
 NOTHING: Final[tuple[bytes, ...]] = ()
 OWN_FAULTS: Final = (DatabaseError, OSError, MemoryError)
 
@@ -78,7 +79,7 @@ class Running(NamedTuple):
     """An entry that is being applied: what it is, when that began, who waits for it."""
 
     kind: int
-    request: Message
+    request: Request
     data: bytes
     begun: float
     waiter: Waiter[Any] | None
@@ -168,6 +169,9 @@ class Applier:
         waiter = self._waiters.take(entry.data)
         if waiter is not None:
             return self._run(waiter.kind, waiter.request, entry.data, waiter)
+        put = plain_put_of_entry(entry.data)
+        if put is not None:
+            return self._run(InternalRaftRequest.PUT_FIELD_NUMBER, put, entry.data, None)
         try:
             kind, request = _inner(entry.data)
         except (DecodeError, EtcdError, ValueError) as error:
@@ -193,7 +197,7 @@ class Applier:
             self._groups.count()
             self._kind = 0
 
-    def _run(self, kind: int, request: Message, data: bytes, waiter: Waiter[Any] | None) -> bool:
+    def _run(self, kind: int, request: Request, data: bytes, waiter: Waiter[Any] | None) -> bool:
         if kind != self._kind:
             self._groups.open(kind)
             self._kind = kind
@@ -218,7 +222,7 @@ class Applier:
             self._groups.count((kind, request, data, result))
         return True
 
-    def _alone(self, kind: int, request: Message, data: bytes, waiter: Waiter[Any] | None) -> Running:
+    def _alone(self, kind: int, request: Request, data: bytes, waiter: Waiter[Any] | None) -> Running:
         """The entry that was looked at last is not timed with those before it."""
         self._kind = 0
         return Running(kind, request, data, self._groups.leave(), waiter)
@@ -323,7 +327,7 @@ class Applier:
         self._check_healthy()
         return self._store.range(request)
 
-    def _put(self, request: PutRequest) -> Result:
+    def _put(self, request: PutRequest | PlainPut) -> Result:
         self._check_healthy()
         fits = self._check_room(put_cost, request)
         return self._within_quota(fits, self._store.put(request))

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.protobuf.message import Message
-
 from pyetcd.member.request_times import RequestTimes
 from pyetcd.metrics import Histogram
 from pyetcd.mvcc.answer import Answer
+from pyetcd.proto.plain_put import Request
 
 GROUP_MAX: Final = 256
 ALONE_BELOW_SECONDS: Final = 0.02  # a group may take so long without anything being wrong
 
-Last = tuple[int, Message, bytes, Answer]
+Last = tuple[int, Request, bytes, Answer]
 """The last entry of a group: kind, request, data, answer."""
 
 

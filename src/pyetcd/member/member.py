@@ -13,8 +13,6 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from google.protobuf.message import Message
-
 from pyetcd import logs
 from pyetcd.cluster.bootstrap import publish
 from pyetcd.cluster.members import Member as ClusterMember
@@ -53,6 +51,7 @@ from pyetcd.peer.transport import Transport
 from pyetcd.peer.wire import PeerWire
 from pyetcd.proto import errors
 from pyetcd.proto.errors import EtcdError
+from pyetcd.proto.plain_put import Request
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest, RangeRequest
 from pyetcd.proto.splice import ResponseHeaders, field_head, varint
@@ -310,7 +309,7 @@ class Member:
     # Writes
 
     def propose(
-        self, kind: int, payload: bytes, request: Message, done: Done[Token], token: Token, cost: int = 0
+        self, kind: int, payload: bytes, request: Request, done: Done[Token], token: Token, cost: int = 0
     ) -> None:
         """Send a request through the log; `done` is called with its answer or error. Raises what refuses
         it."""
@@ -327,7 +326,7 @@ class Member:
         self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, self._loop.time()))
 
     def _propose_as_leader(
-        self, term: int, kind: int, payload: bytes, request: Message, done: Done[Token], token: Token
+        self, term: int, kind: int, payload: bytes, request: Request, done: Done[Token], token: Token
     ) -> None:
         """The same, for what only the leader of `term` may propose; it fails once that is not this member."""
         tag = varint(kind << 3 | 2)
@@ -345,7 +344,7 @@ class Member:
             self.times.answered(kind, True).observe(0.0)  # a success to etcd: only what raft refuses is none
             raise errors.REQUEST_TOO_LARGE
 
-    async def request(self, kind: int, payload: bytes, request: Message) -> Answer:
+    async def request(self, kind: int, payload: bytes, request: Request) -> Answer:
         """`propose` for coroutines."""
         future: asyncio.Future[Answer] = self._loop.create_future()
 

@@ -5,6 +5,7 @@ Costs are etcd's estimates (storage/quota.go's constants), so that a member refu
 
 from __future__ import annotations
 
+from pyetcd.proto.plain_put import PlainPut
 from pyetcd.proto.rpc_pb2 import LeaseGrantRequest, PutRequest, RequestOp, TxnRequest
 
 DEFAULT_BYTES = 2 << 30
@@ -12,7 +13,7 @@ LEASE_COST = 64
 KEY_COST = 256
 
 
-def put_cost(request: PutRequest) -> int:
+def put_cost(request: PutRequest | PlainPut) -> int:
     return KEY_COST + len(request.key) + len(request.value)
 
 

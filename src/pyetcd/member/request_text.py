@@ -13,6 +13,7 @@ from typing import Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from pyetcd.proto.plain_put import PlainPut, Request
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import Compare, PutRequest, RequestOp, TxnRequest
 
@@ -39,8 +40,10 @@ def operation_name(kind: int) -> str:
     return "".join(word.capitalize() for word in _NAMES.get(kind, "unknown").split("_"))
 
 
-def proposal_text(kind: int, request: Message, request_id: int) -> str:
+def proposal_text(kind: int, request: Request, request_id: int) -> str:
     """A request of the raft log."""
+    if isinstance(request, PlainPut):
+        request = request.message()
     name = _NAMES.get(kind, "unknown")
     if isinstance(request, PutRequest | TxnRequest):
         return f"header:<ID:{request_id} > {name}:<{request_text(request)}>"

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from google.protobuf.message import Message
-
 from pyetcd import logs
 from pyetcd.logs import duration
 from pyetcd.member.request_text import Shown, operation_name, proposal_text, request_text
 from pyetcd.metrics import Histogram, HistogramVec, exponential
 from pyetcd.mvcc.answer import Answer
+from pyetcd.proto.plain_put import Request
 from pyetcd.proto.raft_internal_pb2 import RequestHeader
 from pyetcd.proto.rpc_pb2 import RangeRequest, RangeResponse, TxnRequest, TxnResponse
 from pyetcd.proto.splice import varint
@@ -125,13 +124,13 @@ class RequestTimes:
             self._warn(took, prefix, text, _read_answer_text(request, answer), error)
 
     def slow_apply(
-        self, took: float, kind: int, request: Message, data: bytes, answer: object, error: Exception | None
+        self, took: float, kind: int, request: Request, data: bytes, answer: object, error: Exception | None
     ) -> None:
         """An entry took longer than the limit. `data`: the entry's; `answer`: what it gave, if anything."""
         size = f"size:{_size(answer)}" if isinstance(answer, Answer) else ""
         self._warn(took, "", shown_proposal(kind, request, data), size, error)
 
-    def slow_group(self, took: float, kind: int, last: tuple[int, Message, bytes, Answer] | None) -> None:
+    def slow_group(self, took: float, kind: int, last: tuple[int, Request, bytes, Answer] | None) -> None:
         """So did entries of this kind that followed each other. `last`: kind, request, data and answer of the
         last of them, if known.
         """
@@ -156,7 +155,7 @@ class RequestTimes:
         _log.warn("apply request took too long", fields)
 
 
-def shown_proposal(kind: int, request: Message, data: bytes) -> Shown:
+def shown_proposal(kind: int, request: Request, data: bytes) -> Shown:
     """The text of an entry for a log line."""
     return Shown(lambda: proposal_text(kind, request, _request_id(data)))
 

@@ -21,10 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from google.protobuf.message import Message
-
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto import errors
+from pyetcd.proto.plain_put import Request
 from pyetcd.proto.splice import AscendingVarint, varint
 
 Token = TypeVar("Token")
@@ -60,7 +59,7 @@ class Waiter(Generic[Token]):
     __slots__ = ("data", "done", "kind", "request", "since", "token")
 
     def __init__(
-        self, kind: int, request: Message, data: bytes, done: Done[Token], token: Token, since: float
+        self, kind: int, request: Request, data: bytes, done: Done[Token], token: Token, since: float
     ) -> None:
         self.kind = kind  # field number within InternalRaftRequest
         self.request = request
@@ -93,7 +92,7 @@ class Waiters:
         kind: int,
         tag: bytes,
         payload: bytes,
-        request: Message,
+        request: Request,
         done: Done[Token],
         token: Token,
         now: float,

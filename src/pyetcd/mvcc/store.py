@@ -32,6 +32,7 @@ from pyetcd.mvcc.stream import Stream, range_stream
 from pyetcd.mvcc.txn import Transactions
 from pyetcd.mvcc.writer import Writer
 from pyetcd.proto import errors
+from pyetcd.proto.plain_put import PlainPut
 from pyetcd.proto.rpc_pb2 import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from pyetcd.proto.splice import view
 
@@ -218,8 +219,10 @@ class Store:
 
     # Writes, in log order
 
-    def put(self, request: PutRequest) -> Answer:
+    def put(self, request: PutRequest | PlainPut) -> Answer:
         """Apply a put. Raises LEASE_NOT_FOUND or KEY_NOT_FOUND."""
+        if isinstance(request, PlainPut):
+            return self.put_simple(request.key, request.value, request.lease)
         if request.prev_kv or request.ignore_value or request.ignore_lease:
             body = self._transactions.put(request)
             self._writer.end()
