@@ -34,7 +34,7 @@ HOT = (
     "peer/{entries,frames,headers,msgappv2,peer,stream_in,stream_out}.py",
     "member/{apply,apply_times,consensus,member,peers,position,reads,request_times,requests}.py",
     "api/{dispatch,kv,leadership}.py",
-    "proto/{deep,lite,plain_put,splice,strict}.py",
+    "proto/{deep,plain_put,splice,strict}.py",
 )
 INTERPRETED = {"raft/quorum.py"}  # a class that inherits from frozenset
 

@@ -8,25 +8,15 @@ reads: the short reader here knows the forms etcd writes and leaves everything e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
+from pyetcd.proto.splice import varint
 from pyetcd.raft import Entry
 from pyetcd.raft.codec import decode_entry
 
 _LENGTH_BYTES: Final = 8
 _CONTINUED: Final = [bytes((low | 0x80,)) for low in range(128)]
 _SHORT_TYPES: Final = 2  # entry types that etcd knows; others are left to protobuf
-
-
-@lru_cache(maxsize=4096)
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def add_framed(parts: list[bytes], entries: Sequence[Entry]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pyetcd.peer.entries import varint
+from pyetcd.proto.splice import varint
 from pyetcd.raft import InvalidMessage, Message, MessageType
 from pyetcd.raft.codec import decode_message, encode_message_parts
 
