@@ -85,7 +85,8 @@ def curious(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 
 
 def logged(member: Etcd, message: str, about: str = "", **fields: object) -> dict[str, object]:
-    """The line with this message, these fields, and `about` in its request; it comes with the answer to a call, or soon after."""
+    """The line with this message, these fields, and `about` in its request. It comes with an answer,
+    or soon after."""
     until = time.monotonic() + 20
     while True:
         for line in reversed(member.printed.text().splitlines()):
