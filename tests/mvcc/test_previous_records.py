@@ -19,7 +19,7 @@ def test_a_put_behind_a_deletion_of_the_same_revision_replaces_nothing_seen_live
     deletion = RequestOp(request_delete_range=DeleteRangeRequest(key=b"b", range_end=b"\0"))
     puts = [RequestOp(request_put=PutRequest(key=key, value=b"2")) for key in (b"a", b"b")]
     store.txn(TxnRequest(success=[puts[0], deletion, puts[1]]))
-    for changes in (live, [change._replace(previous=UNKNOWN) for change in live]):
+    for changes in (live, [Change(c.revision, c.deleted, c.key, c.record, UNKNOWN) for c in live]):
         previous = [store.previous_record(change) for change in changes]
         assert [(change.key, change.deleted) for change in changes] == [
             (b"b", False),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from datadriven import Block
 
+from pyetcd.raft import quorum
 from pyetcd.raft.quorum import EVERYTHING, Joint, Majority
 
 
@@ -39,11 +40,11 @@ def counted(voters: Majority, indexes: Mapping[int, int]) -> int:
 def committed(left: Majority, right: Majority | None, indexes: Mapping[int, int]) -> str:
     if right is not None:
         index = Joint(left, right).committed(indexes)
-        text = draw(Majority(left | right), indexes)
+        text = draw(left | right, indexes)
         if (other := Joint(right, left).committed(indexes)) != index:
             text += f"{shown(other)} <-- via symmetry\n"
         return f"{text}{shown(index)}\n"
-    index = left.committed(indexes)
+    index = quorum.committed(left, indexes)
     text = draw(left, indexes)
     alternatives = [
         (counted(left, indexes), "via alternative computation"),
@@ -54,7 +55,7 @@ def committed(left: Majority, right: Majority | None, indexes: Mapping[int, int]
     for id, own in indexes.items():
         if id in left and 0 < own < index:
             alternatives += [
-                (left.committed({**indexes, id: lower}), f"overlaying {id}->{lower}")
+                (quorum.committed(left, {**indexes, id: lower}), f"overlaying {id}->{lower}")
                 for lower in (own - 1, 0)
             ]
     text += "".join(f"{shown(other)} <-- {how}\n" for other, how in alternatives if other != index)
@@ -63,7 +64,7 @@ def committed(left: Majority, right: Majority | None, indexes: Mapping[int, int]
 
 def voted(left: Majority, right: Majority | None, votes: Mapping[int, bool]) -> str:
     if right is None:
-        return f"{left.vote(votes).value}\n"
+        return f"{quorum.outcome(left, votes).value}\n"
     outcome, mirrored = Joint(left, right).vote(votes), Joint(right, left).vote(votes)
     note = "" if mirrored is outcome else f"{mirrored.value} <-- via symmetry\n"
     return f"{note}{outcome.value}\n"
@@ -79,7 +80,7 @@ def run(block: Block) -> str:
     if len(given) != len(voters):
         return f"error: mismatched input (explicit or _) for voters {voters}: {list(given)}"
     said = {id: value for id, value in zip(voters, given, strict=True) if value != "_"}
-    other = Majority(right) if joint else None
+    other = frozenset(right) if joint else None
     if block.command == "vote":
-        return voted(Majority(left), other, {id: value == "y" for id, value in said.items()})
-    return committed(Majority(left), other, {id: int(value) for id, value in said.items()})
+        return voted(frozenset(left), other, {id: value == "y" for id, value in said.items()})
+    return committed(frozenset(left), other, {id: int(value) for id, value in said.items()})

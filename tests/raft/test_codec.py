@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyetcd.proto import raft_pb2 as pb
+from pyetcd.proto import splice
 from pyetcd.raft import (
     ConfChange,
     ConfChangeSingle,
@@ -127,3 +128,32 @@ def test_states_come_back_as_they_went() -> None:
     assert codec.decode_conf_state(codec.encode_conf_state(members)) == members
     snapshot = Snapshot(SnapshotMetadata(7, 6, members), b"data")
     assert codec.decode_snapshot(codec.encode_snapshot(snapshot)) == snapshot
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    fields=st.lists(
+        st.tuples(
+            st.sampled_from([1, 2, 3, 4, 5, 6, 8, 10, 11, 13, 16, 31]),
+            st.one_of(st.sampled_from([0, 1, 4, 8, 9, 23, 24, 127, 128]), st.integers(0, (1 << 64) - 1)),
+        ),
+        max_size=14,
+    ),
+    cut=st.integers(0, 3),
+)
+def test_a_message_of_numbers_is_read_as_protobuf_reads_it(fields: list[tuple[int, int]], cut: int) -> None:
+    """In any order, also twice, with numbers that are not ours, and cut off."""
+    data = b"".join(splice.varint(number << 3) + splice.varint(value) for number, value in fields)
+    data = data[: len(data) - cut]
+    try:
+        message = codec.decode_message(data)
+    except InvalidMessage:
+        with pytest.raises(InvalidMessage):
+            decode_slowly(data)
+        return
+    assert message == decode_slowly(data)
+
+
+def decode_slowly(data: bytes) -> Message:
+    """With an empty context in front, which sends it the ordinary way."""
+    return codec.decode_message(b"\x62\x00" + data)

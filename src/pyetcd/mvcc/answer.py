@@ -13,18 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 Result = TypeVar("Result")
 
 Job: TypeAlias = Generator[None, None, Result]
 
 
-class Answer(NamedTuple):
+class Answer:
     """`revision` for the header; `body` is the encoding of every other field of the response, in parts."""
 
-    revision: int
-    body: Sequence[bytes]
+    __slots__ = ("body", "revision")
+
+    def __init__(self, revision: int, body: Sequence[bytes]) -> None:
+        self.revision = revision
+        self.body = body
 
 
 @dataclass(frozen=True, slots=True)

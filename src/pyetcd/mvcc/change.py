@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 UNKNOWN: Final = -1
 
 
-class Change(NamedTuple):
+class Change:
     """One key put or deleted in main revision `revision`.
 
     `record` is the mvccpb.KeyValue an event carries: for a put as it is stored, for a deletion key and
@@ -16,11 +16,14 @@ class Change(NamedTuple):
     there was none, UNKNOWN when nobody has looked; `Store.previous_record` reads it.
     """
 
-    revision: int
-    deleted: bool
-    key: bytes
-    record: bytes
-    previous: int
+    __slots__ = ("deleted", "key", "previous", "record", "revision")
+
+    def __init__(self, revision: int, deleted: bool, key: bytes, record: bytes, previous: int) -> None:
+        self.revision = revision
+        self.deleted = deleted
+        self.key = key
+        self.record = record
+        self.previous = previous
 
 
 class Span(NamedTuple):

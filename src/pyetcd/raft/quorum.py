@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 EVERYTHING: Final = 2**64 - 1
+
+
+Majority: TypeAlias = frozenset[int]
 
 
 class Vote(Enum):
@@ -20,35 +23,32 @@ class Vote(Enum):
     WON = "VoteWon"
 
 
-class Majority(frozenset[int]):
-    """Voters of which a majority decides."""
+def described(voters: Iterable[int]) -> str:
+    return f"({' '.join(f'{id:x}' for id in sorted(voters))})"
 
-    __slots__ = ()
 
-    def __str__(self) -> str:
-        return f"({' '.join(f'{id:x}' for id in sorted(self))})"
+def committed(voters: Majority, acknowledged: Mapping[int, int]) -> int:
+    """The highest index acknowledged by a majority. Voters that are not in the mapping have
+    acknowledged 0.
+    """
+    if len(voters) < 2:
+        for only in voters:
+            return acknowledged.get(only, 0)
+        return EVERYTHING
+    indexes = sorted([acknowledged.get(id, 0) for id in voters])
+    return indexes[(len(indexes) - 1) // 2]
 
-    def committed(self, acknowledged: Mapping[int, int]) -> int:
-        """The highest index acknowledged by a majority. Voters that are not in the mapping have
-        acknowledged 0.
-        """
-        if len(self) < 2:
-            for only in self:
-                return acknowledged.get(only, 0)
-            return EVERYTHING
-        indexes = sorted([acknowledged.get(id, 0) for id in self])
-        return indexes[(len(indexes) - 1) // 2]
 
-    def vote(self, votes: Mapping[int, bool]) -> Vote:
-        """The outcome of the votes cast so far; voters that are missing may still go either way."""
-        needed = len(self) // 2 + 1
-        if not self:
-            return Vote.WON
-        yes = sum(1 for id in self if votes.get(id))
-        missing = sum(1 for id in self if id not in votes)
-        if yes >= needed:
-            return Vote.WON
-        return Vote.PENDING if yes + missing >= needed else Vote.LOST
+def outcome(voters: Majority, votes: Mapping[int, bool]) -> Vote:
+    """Of the votes cast so far; voters that are missing may still go either way."""
+    needed = len(voters) // 2 + 1
+    if not voters:
+        return Vote.WON
+    yes = sum(1 for id in voters if votes.get(id))
+    missing = sum(1 for id in voters if id not in votes)
+    if yes >= needed:
+        return Vote.WON
+    return Vote.PENDING if yes + missing >= needed else Vote.LOST
 
 
 class Joint:
@@ -57,11 +57,12 @@ class Joint:
     __slots__ = ("incoming", "outgoing")
 
     def __init__(self, incoming: Iterable[int] = (), outgoing: Iterable[int] = ()) -> None:
-        self.incoming = Majority(incoming)
-        self.outgoing = Majority(outgoing)
+        self.incoming: Majority = frozenset(incoming)
+        self.outgoing: Majority = frozenset(outgoing)
 
     def __str__(self) -> str:
-        return f"{self.incoming}&&{self.outgoing}" if self.outgoing else str(self.incoming)
+        incoming = described(self.incoming)
+        return f"{incoming}&&{described(self.outgoing)}" if self.outgoing else incoming
 
     def __contains__(self, id: int) -> bool:
         return id in self.incoming or id in self.outgoing
@@ -79,11 +80,11 @@ class Joint:
 
     def committed(self, acknowledged: Mapping[int, int]) -> int:
         if not self.outgoing:
-            return self.incoming.committed(acknowledged)
-        return min(self.incoming.committed(acknowledged), self.outgoing.committed(acknowledged))
+            return committed(self.incoming, acknowledged)
+        return min(committed(self.incoming, acknowledged), committed(self.outgoing, acknowledged))
 
     def vote(self, votes: Mapping[int, bool]) -> Vote:
-        left, right = self.incoming.vote(votes), self.outgoing.vote(votes)
+        left, right = outcome(self.incoming, votes), outcome(self.outgoing, votes)
         if left is right:
             return left
         return Vote.LOST if Vote.LOST in (left, right) else Vote.PENDING

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pyetcd.raft.inflights import Inflights
 from pyetcd.raft.progress import Progress
-from pyetcd.raft.quorum import Joint, Majority, Vote
+from pyetcd.raft.quorum import Joint, Vote, described
 from pyetcd.raft.types import ConfState
 
 
@@ -27,9 +27,9 @@ class Configuration:
     def __str__(self) -> str:
         text = f"voters={self.voters}"
         if self.learners:
-            text += f" learners={Majority(self.learners)}"
+            text += f" learners={described(self.learners)}"
         if self.learners_next:
-            text += f" learners_next={Majority(self.learners_next)}"
+            text += f" learners_next={described(self.learners_next)}"
         return text + " autoleave" if self.auto_leave else text
 
     def conf_state(self) -> ConfState:
