@@ -27,7 +27,7 @@ from pyetcd import logs
 from pyetcd.member import snapshots
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
-from pyetcd.member.opening import open_member
+from pyetcd.member.opening import CannotOpen, open_member
 from pyetcd.mvcc.answer import Answer, finish
 from pyetcd.peer.wire import PeerWire
 from pyetcd.proto.errors import EtcdError
@@ -332,5 +332,5 @@ def test_whenever_power_fails_everything_acknowledged_is_there(
 def test_a_member_that_does_not_sync_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk of these tests does lose what is not synced."""
     monkeypatch.setattr(snapshots, "PURGE_SECONDS", 0.02)
-    with pytest.raises((AssertionError, WalError, DatabaseError)):
+    with pytest.raises((AssertionError, WalError, DatabaseError, CannotOpen)):
         asyncio.run(live_and_die(tmp_path, SEED, fsync=False))

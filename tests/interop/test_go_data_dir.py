@@ -119,7 +119,7 @@ def settled(server: Server) -> StatusResponse:
     deadline = time.monotonic() + SETTLED_SECONDS
     while True:
         status = ask(server, "Maintenance/Status", StatusRequest(), StatusResponse)
-        if status.storageVersion or time.monotonic() > deadline:
+        if status.storageVersion not in ("", "3.5.0") or time.monotonic() > deadline:
             return status
         time.sleep(0.05)  # nothing announces it
 

@@ -18,6 +18,7 @@ _INDEX: Final = b"consistent_index"
 _TERM: Final = b"term"
 _CONF_STATE: Final = b"confState"
 _STORAGE_VERSION: Final = b"storageVersion"
+BEFORE_STORED: Final = "3.5.0"  # the last version that did not write its own down
 
 
 class Position:
@@ -46,8 +47,13 @@ class Position:
 
     @property
     def storage_version(self) -> str:
-        """Empty for a database of before 3.6, or one whose cluster has no version yet."""
-        return (self._backend.get(META, _STORAGE_VERSION) or b"").decode()
+        """As it is stored; a cluster that has no version yet is of 3.5 by its term and configuration, as to
+        etcd. Empty for an older database, or a new one."""
+        stored = (self._backend.get(META, _STORAGE_VERSION) or b"").decode()
+        if stored or not self.term:
+            return stored
+        configured = self.conf_state is not None or self._backend.get(META, _CONF_STATE) is not None
+        return BEFORE_STORED if configured else ""
 
     def set_storage_version(self, version: str) -> None:
         self._backend.put(META, _STORAGE_VERSION, version.encode())
