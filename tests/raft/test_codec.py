@@ -76,6 +76,13 @@ def test_a_message_comes_back_as_it_went(
     assert codec.decode_message(encoded) == message
     parsed = pb.Message.FromString(encoded)
     assert (parsed.to, getattr(parsed, "from"), len(parsed.entries)) == (to, from_, len(several))
+    for name in ("type", "to", "from", "term", "logTerm", "index", "commit", "reject", "rejectHint"):
+        assert parsed.HasField(name), "as etcd writes it, zero or not"
+    for name, value in (("vote", vote), ("context", context), ("snapshot", message.snapshot)):
+        assert parsed.HasField(name) == bool(value)
+    assert sorted(parsed.SerializeToString()) == sorted(encoded), "but for the place of the entries"
+    if not several:
+        assert parsed.SerializeToString() == encoded
 
 
 def test_an_entrys_data_is_not_copied_into_the_parts_of_a_message() -> None:
@@ -155,5 +162,27 @@ def test_a_message_of_numbers_is_read_as_protobuf_reads_it(fields: list[tuple[in
 
 
 def decode_slowly(data: bytes) -> Message:
-    """With an empty context in front, which sends it the ordinary way."""
-    return codec.decode_message(b"\x62\x00" + data)
+    """With an unknown field in front, which sends it the ordinary way."""
+    return codec.decode_message(b"\x7a\x00" + data)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(several=st.lists(entries, max_size=4), context=st.binary(max_size=20), data=st.data())
+def test_damaged_messages_are_read_as_protobuf_reads_them(
+    several: list[Entry], context: bytes, data: st.DataObject
+) -> None:
+    message = Message(MessageType.MsgReadIndex, to=1, from_=2, term=300, entries=several, context=context)
+    encoded = bytearray(codec.encode_message(message))
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(encoded) - 1))
+        if data.draw(st.booleans()):
+            encoded[at] = data.draw(st.integers(0, 255))
+        else:
+            del encoded[at]
+    try:
+        read = codec.decode_message(bytes(encoded))
+    except InvalidMessage:
+        with pytest.raises(InvalidMessage):
+            decode_slowly(bytes(encoded))
+        return
+    assert read == decode_slowly(bytes(encoded))

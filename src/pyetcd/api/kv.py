@@ -114,7 +114,7 @@ class KV:
         )
 
     def _current(self, call: int, request: RangeRequest | TxnRequest, asked: float) -> None:
-        read = Read(call, request, asked, self._clock())
+        begun = self._clock()
         try:
             work = (
                 self._store.range(request)
@@ -122,11 +122,17 @@ class KV:
                 else self._store.txn_read(request)
             )
         except Exception as error:
-            self._read_done(read, None, error, answers=True)
-        else:
-            body = self._now(read, work)
-            if body is not None:
-                self._outbox.reply(call, body)
+            self._read_done(Read(call, request, asked, begun), None, error, answers=True)
+            return
+        ended = self._clock()
+        soon = ended - asked < self._warn_seconds
+        if soon and isinstance(work, Answer) and isinstance(request, RangeRequest):
+            self._times.waited(asked, begun, ended)
+            self._outbox.reply(call, self._member.encode(work))
+            return
+        body = self._now(Read(call, request, asked, begun), work)
+        if body is not None:
+            self._outbox.reply(call, body)
 
     def _read_done(
         self, read: Read, answer: Answer | None, error: Exception | None, *, answers: bool = False

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import NamedTuple
 
 from pyetcd import logs
 from pyetcd.logs.gotext import duration
@@ -35,12 +34,15 @@ Run = Callable[[], object]
 Fail = Callable[[Exception], object]
 
 
-class Reader(NamedTuple):
+class Reader:
     """A read that waits; `deadline` is loop time."""
 
-    run: Run
-    fail: Fail
-    deadline: float
+    __slots__ = ("deadline", "fail", "run")
+
+    def __init__(self, run: Run, fail: Fail, deadline: float) -> None:
+        self.run = run
+        self.fail = fail
+        self.deadline = deadline
 
 
 class Reads:

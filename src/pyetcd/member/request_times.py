@@ -60,7 +60,9 @@ class RequestTimes:
             "etcd_server_range_duration_seconds", "Time to read a range.", _TENTH_UP, ("success",)
         )
         self._ranges: list[float] = []
-        self._gathered: list[list[float]] = [self._ranges]
+        self._waited: list[float] = []
+        self._waited_ranges: list[float] = []
+        self._gathered: list[list[float]] = [self._ranges, self._waited]
         self._applied: dict[tuple[int, bool], Histogram] = {}
         self._answered: dict[tuple[int, bool], Histogram] = {}
         self.ranged: Append = self._ranges.append
@@ -96,8 +98,18 @@ class RequestTimes:
             self.range_duration.cell("true").observe_many(self._ranges)
             self.request_duration.cell("true", "Range").observe_many(self._ranges)
             self._ranges.clear()
+        if self._waited:
+            self.range_duration.cell("true").observe_many(self._waited_ranges)
+            self.request_duration.cell("true", "Range").observe_many(self._waited)
+            self._waited_ranges.clear()
+            self._waited.clear()
         self.apply_duration.fold()
         self.request_duration.fold()
+
+    def waited(self, asked: float, begun: float, ended: float) -> None:
+        """A range that had to wait and was then read at once, without failing or being slow."""
+        self._waited_ranges.append(ended - begun)
+        self._waited.append(ended - asked)
 
     def read(
         self,

@@ -13,11 +13,11 @@ from pyetcd import logs
 from pyetcd._native import FAILED, RESPONSE
 from pyetcd.cluster.urls import Url
 from pyetcd.peer.context import Link
-from pyetcd.peer.frames import encode_parts
 from pyetcd.peer.headers import hex_id
 from pyetcd.peer.posting import PostFailed, check_post_response
 from pyetcd.peer.wire import reason_of
 from pyetcd.raft import Message, MessageType
+from pyetcd.raft.codec import encode_message
 
 NAME: Final = "pipeline"
 RAFT_PATH: Final = "/raft"
@@ -64,7 +64,7 @@ class Pipeline:
     def _post(self, message: Message) -> None:
         link = self._link
         url = link.picker.pick()
-        body = b"".join(encode_parts(message))
+        body = encode_message(message)
         post = _Post(self, message, url, len(body))
         self._posts.add(post)
         post.call = link.wire.dial(

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from google.protobuf.message import Message
 
 from pyetcd.proto.rpc_pb2 import PutRequest
+from pyetcd.proto.splice import varint_end, varint_of
 
 _KEY: Final = 0x0A  # field 1, bytes
 _VALUE: Final = 0x12  # field 2, bytes
@@ -20,7 +21,7 @@ _LEASE: Final = 0x18  # field 3, varint
 _PUT: Final = 0x22  # InternalRaftRequest.put, field 4
 _HEADER: Final = b"\xa2\x06"  # InternalRaftRequest.header, field 100
 _ID: Final = 0x08  # RequestHeader.ID, field 1
-_LONG: Final = -1
+_NONE: Final = -1
 
 
 class PlainPut:
@@ -46,26 +47,26 @@ def plain_put(data: bytes, at: int, end: int) -> PlainPut | None:
     key = value = b""
     lease = 0
     if at < end and data[at] == _KEY:
-        behind = _varint_end(data, at + 1, end)
+        behind = _shortest_end(data, at + 1, end)
         if behind < 0:
             return None
-        at = behind + _varint(data, at + 1, behind)
+        at = behind + varint_of(data, at + 1, behind)
         if at > end:
             return None
         key = data[behind:at]
     if at < end and data[at] == _VALUE:
-        behind = _varint_end(data, at + 1, end)
+        behind = _shortest_end(data, at + 1, end)
         if behind < 0:
             return None
-        at = behind + _varint(data, at + 1, behind)
+        at = behind + varint_of(data, at + 1, behind)
         if at > end:
             return None
         value = data[behind:at]
     if at < end and data[at] == _LEASE:
-        behind = _varint_end(data, at + 1, end)
+        behind = _shortest_end(data, at + 1, end)
         if behind < 0:
             return None
-        lease = _varint(data, at + 1, behind)
+        lease = varint_of(data, at + 1, behind)
         at = behind
     return PlainPut(key, value, lease) if at == end else None
 
@@ -78,17 +79,17 @@ def plain_put_of_entry(data: bytes) -> PlainPut | None:
     if data[:2] == _HEADER:
         at = _header_end(data, 0, end)
     elif end > 2 and data[0] == _PUT:
-        behind = _varint_end(data, 1, end)
+        behind = _shortest_end(data, 1, end)
         if behind < 0:
             return None
-        at = behind + _varint(data, 1, behind)
+        at = behind + varint_of(data, 1, behind)
         if _header_end(data, at, end) != end:
             return None
         return plain_put(data, behind, at)
     if not 0 < at < end or data[at] != _PUT:
         return None
-    behind = _varint_end(data, at + 1, end)
-    if behind < 0 or behind + _varint(data, at + 1, behind) != end:
+    behind = _shortest_end(data, at + 1, end)
+    if behind < 0 or behind + varint_of(data, at + 1, behind) != end:
         return None
     return plain_put(data, behind, end)
 
@@ -97,33 +98,19 @@ def _header_end(data: bytes, at: int, end: int) -> int:
     """Behind the header at `at`; negative if there is none, or one that says more than an ID."""
     start = at + 3
     if start > end or data[at : at + 2] != _HEADER:
-        return _LONG
+        return _NONE
     stop = start + data[at + 2]
     if stop == start:
         return stop
     if stop > end or data[at + 2] > 11 or data[start] != _ID:
-        return _LONG
+        return _NONE
     for byte in data[start + 1 : stop - 1]:
         if byte < 0x80:
-            return _LONG
-    return stop if stop - start > 1 and data[stop - 1] < 0x80 else _LONG
+            return _NONE
+    return stop if stop - start > 1 and data[stop - 1] < 0x80 else _NONE
 
 
-def _varint_end(data: bytes, at: int, end: int) -> int:
-    """Behind the varint at `at`; negative if it is cut off, longer than nine bytes or than it needs to be."""
-    stop = min(end, at + 9)
-    behind = at
-    while behind < stop:
-        byte = data[behind]
-        behind += 1
-        if byte < 0x80:
-            return behind if byte or behind == at + 1 else _LONG
-    return _LONG
-
-
-def _varint(data: bytes, at: int, end: int) -> int:
-    """The varint of `data[at:end]`."""
-    number = data[end - 1]
-    for i in range(end - 2, at - 1, -1):
-        number = number << 7 | data[i] & 0x7F
-    return number
+def _shortest_end(data: bytes, at: int, end: int) -> int:
+    """`varint_end`, negative also if the varint is longer than it needs to be."""
+    behind = varint_end(data, at, end)
+    return behind if behind > 0 and (behind == at + 1 or data[behind - 1]) else _NONE

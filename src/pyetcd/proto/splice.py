@@ -199,6 +199,24 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         raise Malformed("cut off inside a varint") from None
 
 
+def varint_end(data: bytes, at: int, end: int) -> int:
+    """Behind the varint at `at`, at most up to `end`; 0 if it is cut off or longer than nine bytes."""
+    stop = min(end, at + 9)
+    while at < stop:
+        at += 1
+        if data[at - 1] < 0x80:
+            return at
+    return 0
+
+
+def varint_of(data: bytes, at: int, end: int) -> int:
+    """The number that `data[at:end]` is the varint of."""
+    number = data[end - 1]
+    for i in range(end - 2, at - 1, -1):
+        number = number << 7 | data[i] & 0x7F
+    return number
+
+
 def signed(n: int) -> int:
     """A varint read as int64."""
     return n - (1 << 64) if n & _I64_SIGN else n
