@@ -37,8 +37,18 @@ class Wake:
 @final
 class Meta:
     """What is known of a call beside its payload. Shared by the calls of a connection where nothing
-    differs."""
+    differs. Made by hand for a call that came another way than over gRPC."""
 
+    def __init__(
+        self,
+        *,
+        peer: str,
+        authority: str,
+        headers: Sequence[tuple[str, str]],
+        timeout_seconds: float | None = ...,
+        certificate_names: Sequence[str] = ...,
+    ) -> None:
+        """`headers`: lower-case names, values in latin-1. ValueError for what no header can be."""
     @property
     def token(self) -> str | None:
         """The `token` metadata value, else `authorization`, or None."""
@@ -189,7 +199,11 @@ class Server:
         self, call: int, status: int, headers: Sequence[tuple[str, str]], body: Body, end: bool = ...
     ) -> None:
         """Answer a plain HTTP request. With end=False the body goes on: send_many writes raw parts,
-        finish_many ends it (with a code other than 0: the client is made to see that it is not whole)."""
+        finish_many ends it (with a code other than 0: the client is made to see that it is not whole).
+
+        Over HTTP/1.1, status 101 with end=False takes the connection over: what the client sends from then on
+        comes as MESSAGE events (tell `consumed` of them), then HALF_CLOSE or CANCEL; send_many writes raw
+        bytes, finish_many closes the connection once they have left."""
     def consumed(self, call: int, count: int) -> None:
         """`count` bytes of a streamed request body have been dealt with. About 1 MiB is read ahead of what
         was consumed, so that a slow disk is felt by the sender."""

@@ -82,6 +82,8 @@ pub struct Connection {
     /// The client was answered before it had sent the whole of a request.
     pub unread: Cell<bool>,
     pub waker: RefCell<Option<Waker>>,
+    /// HTTP/1.1: the call that has taken the connection over, and what it says.
+    pub upgrade: RefCell<Option<(u64, http1::OutBody)>>,
 }
 
 impl Connection {
@@ -94,6 +96,7 @@ impl Connection {
             hung_up: Cell::new(false),
             unread: Cell::new(false),
             waker: RefCell::default(),
+            upgrade: RefCell::default(),
         })
     }
 
@@ -448,7 +451,7 @@ impl Wire {
             (Sink::H1(respond), _) => {
                 let (status, headers, body) = http1::failure(&message);
                 // Nobody is there to receive it: the client has gone.
-                let _ = respond.send(Answer { status, headers, body: http1::whole(body) });
+                let _ = respond.send(Answer::new(status, headers, http1::whole(body)));
             }
             (Sink::H1Open(out), _) => http1::end(&out, code == 0),
         }
@@ -518,7 +521,7 @@ impl Wire {
         if end {
             match self.take(id).and_then(|call| call.sink) {
                 Some(Sink::H2(respond)) => self.h2_answer(respond, status, headers, body),
-                Some(Sink::H1(respond)) => drop(respond.send(Answer { status, headers, body: http1::whole(body) })),
+                Some(Sink::H1(respond)) => drop(respond.send(Answer::new(status, headers, http1::whole(body)))),
                 Some(Sink::H2Open(_) | Sink::H1Open(_)) | None => {}
             }
             return;
@@ -533,7 +536,13 @@ impl Wire {
                 drop(calls);
                 http1::push(&out, body);
                 // Should the client be gone, the body's drop cancels the call.
-                let _ = respond.send(Answer { status, headers, body: stream });
+                let answer = if status == StatusCode::SWITCHING_PROTOCOLS {
+                    let body = http1::whole(Body::Joined(Bytes::new()));
+                    Answer { upgrade: Some(stream), ..Answer::new(status, headers, body) }
+                } else {
+                    Answer::new(status, headers, stream)
+                };
+                let _ = respond.send(answer);
             }
             Sink::H2(respond) => match outflow::http_head(respond, status, headers, None) {
                 Some(send) => {

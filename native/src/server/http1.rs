@@ -24,12 +24,21 @@ use super::calls::{Connection, NewCall, Sink, Wire};
 use super::io::{linger, Core, Io};
 use super::meta::{listed, Description, Request, Slot};
 use super::queues::{Backlog, Event, Payload, HTTP};
+use super::raw;
 
 /// A whole answer, or the beginning of a long one.
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: OutBody,
+    /// With status 101: what we say once the connection is nobody's HTTP any more.
+    pub upgrade: Option<OutBody>,
+}
+
+impl Answer {
+    pub fn new(status: StatusCode, headers: HeaderMap, body: OutBody) -> Self {
+        Self { status, headers, body, upgrade: None }
+    }
 }
 
 /// A body on its way to hyper.
@@ -242,7 +251,7 @@ async fn handle(
             let (status, mut headers, body) = plain(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
             connection.unread.set(true);
-            Answer { status, headers, body: whole(body) }
+            Answer::new(status, headers, whole(body))
         }
         Collected::Whole(body) => ask(&wire, &connection, head, body, None).await?,
     };
@@ -264,9 +273,10 @@ async fn ask(
         wire.receive(call, rest);
     }
     let pending = Pending { wire, call };
-    let answer = answer.await.map_err(|_| Broken)?;
+    let mut answer = answer.await.map_err(|_| Broken)?;
     // From here on the body cancels the call, if it is still open.
     std::mem::forget(pending);
+    *connection.upgrade.borrow_mut() = answer.upgrade.take().map(|out| (call, out));
     Ok(answer)
 }
 
@@ -290,20 +300,20 @@ pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Conne
     http.max_buf_size((wire.limits.header_bytes as usize).max(512 << 10));
     // Scripts look for `Content-Type:`, as Go writes it.
     http.title_case_headers(true);
-    let mut served = std::pin::pin!(http.serve_connection(Io(core.clone()), service));
+    let mut served = http.serve_connection(Io(core.clone()), service);
     let mut timer: Pin<Box<Sleep>> = Box::pin(sleep_until(tokio::time::Instant::now()));
     let mut stopping = false;
     poll_fn(|cx| {
         connection.waker.borrow_mut().get_or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
         if connection.stopping.get() && !stopping {
             stopping = true;
-            served.as_mut().graceful_shutdown();
+            Pin::new(&mut served).graceful_shutdown();
         }
         if connection.hung_up.get() {
             return Poll::Ready(());
         }
         core.borrow_mut().begin_turn();
-        let over = served.as_mut().poll(cx).is_ready();
+        let over = Pin::new(&mut served).poll(cx).is_ready();
         if core.borrow_mut().flush(cx).is_err() || over {
             return Poll::Ready(());
         }
@@ -315,6 +325,11 @@ pub async fn serve(wire: Rc<Wire>, core: Rc<RefCell<Core>>, connection: Rc<Conne
         Poll::Pending
     })
     .await;
+    let upgrade = connection.upgrade.borrow_mut().take();
+    if let Some((call, out)) = upgrade {
+        let head = served.into_parts().read_buf;
+        raw::serve(&wire, &core, &connection, call, out, head).await;
+    }
     if connection.unread.get() && !connection.hung_up.get() {
         linger(&core).await;
     }

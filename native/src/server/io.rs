@@ -254,6 +254,10 @@ impl Core {
         !self.unwritten.is_empty()
     }
 
+    pub fn unwritten_bytes(&self) -> usize {
+        self.unwritten.len()
+    }
+
     /// Put bytes behind everything the HTTP library has written so far.
     pub fn append(&mut self, bytes: &[u8]) {
         self.unwritten.extend_from_slice(bytes);

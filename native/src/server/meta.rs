@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -100,6 +101,28 @@ pub struct Meta {
 
 #[pymethods]
 impl Meta {
+    /// A description made by hand, of a call that came another way than over gRPC.
+    #[new]
+    #[pyo3(signature = (*, peer, authority, headers, timeout_seconds = None, certificate_names = vec![]))]
+    fn new(
+        peer: String,
+        authority: &str,
+        headers: Vec<(String, String)>,
+        timeout_seconds: Option<f64>,
+        certificate_names: Vec<String>,
+    ) -> PyResult<Self> {
+        let peer = Arc::new(Peer { address: peer, certificate_names });
+        let mut kept = HeaderMap::with_capacity(headers.len());
+        for (name, value) in headers {
+            let bad = |what: &str| PyValueError::new_err(format!("bad {what} of header {name:?}"));
+            let bytes: Result<Vec<u8>, _> = value.chars().map(|char| u8::try_from(u32::from(char))).collect();
+            let bytes = bytes.map_err(|_| bad("value"))?;
+            let value = HeaderValue::from_bytes(&bytes).map_err(|_| bad("value"))?;
+            kept.append(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("name"))?, value);
+        }
+        Ok(Self { description: Arc::new(Description::new(peer, authority, &kept)), timeout_seconds })
+    }
+
     /// The `token` metadata value, else `authorization`, or None.
     #[getter]
     fn token(&self) -> Option<String> {

@@ -19,6 +19,7 @@ mod links;
 mod meta;
 mod outflow;
 mod queues;
+mod raw;
 mod requests;
 mod thread;
 pub mod tls;

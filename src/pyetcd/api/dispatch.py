@@ -36,8 +36,9 @@ from pyetcd._native import (
     Meta,
     Server,
 )
+from pyetcd.api.local_calls import LocalCalls, Wire
 from pyetcd.proto import errors
-from pyetcd.proto.errors import INTERNAL, EtcdError
+from pyetcd.proto.errors import INTERNAL, UNIMPLEMENTED, EtcdError
 from pyetcd.storage.bolt import DatabaseError
 
 Body = bytes | Sequence[bytes]
@@ -77,7 +78,9 @@ class Outbox:
     """Answers of this turn. Flushed at its end by who runs it, soon by itself when filled outside a turn."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        self.server = server
+        self._server = server
+        self.local = LocalCalls()
+        self.server = Wire(server, self.local)  # for the messages of streams
         self.streams: dict[int, Stream] = {}  # open ones: the dispatcher adds, `finish` removes
         self.replies: list[tuple[int, Body]] = []
         self.on_slow: OnSlow = lambda event, body, seconds: None
@@ -87,6 +90,9 @@ class Outbox:
 
     def reply(self, call: int, body: Body) -> None:
         """Finish a unary call well."""
+        if call < 0:
+            self.local.reply(call, body)
+            return
         self.replies.append((call, body))
         if not self._scheduled:
             self._schedule()
@@ -94,6 +100,9 @@ class Outbox:
     def finish(self, call: int, code: int, message: str) -> None:
         """Finish a call or stream with a gRPC status. No more events of it come."""
         self.streams.pop(call, None)
+        if call < 0:
+            self.local.finish(call, code, message)
+            return
         self._ends.append((call, code, message))
         if not self._scheduled:
             self._schedule()
@@ -118,11 +127,11 @@ class Outbox:
         self._scheduled = False
         if self.replies:
             replies, self.replies = self.replies, []
-            for event, at, seconds in self.server.reply_many(replies):
+            for event, at, seconds in self._server.reply_many(replies):
                 self.on_slow(event, replies[at][1], seconds)
         if self._ends:
             ends, self._ends = self._ends, []
-            for event, _, seconds in self.server.finish_many(ends):
+            for event, _, seconds in self._server.finish_many(ends):
                 self.on_slow(event, None, seconds)
 
 
@@ -148,6 +157,7 @@ class Dispatcher:
         self._coroutines: list[AsyncUnary | None] = [coroutines.get(name) for name in methods]
         self._open: list[OpenStream | None] = [streams.get(name) for name in methods]
         self._names = methods
+        self._places = {name: place for place, name in enumerate(methods)}
         self._http = http
         self._admission = admission
         self._end_of_turn = end_of_turn
@@ -179,6 +189,37 @@ class Dispatcher:
                 self._failed(kind, call, method, error)
         self._end_of_turn()
         return len(events) == MAX_EVENTS_PER_TURN
+
+    def local(self, kind: int, call: int, name: str, payload: bytes | None, meta: Meta | None) -> None:
+        """Handle one event of a local call, as `turn` those of the wire. An unknown method is Unimplemented.
+        """
+        method = self._places.get(name, -1)
+        try:
+            if method < 0:
+                raise EtcdError(UNIMPLEMENTED, self._unknown(name))
+            if kind == UNARY:
+                assert payload is not None
+                assert meta is not None
+                admit = self._admission()
+                if admit is not None:
+                    admit(name, payload, meta)
+                handler = self._unary[method]
+                if handler is None:
+                    self._start(call, method, payload, meta)
+                    return
+                body = handler(call, payload, meta)
+                if body is not None:
+                    self._outbox.reply(call, body)
+            else:
+                self._other(kind, call, method, payload, meta)
+        except Exception as error:
+            self._failed(kind, call, method, error)
+
+    def _unknown(self, name: str) -> str:
+        service, _, method = name[1:].rpartition("/")
+        if any(each.startswith(f"/{service}/") for each in self._places):
+            return f"unknown method {method} for service {service}"
+        return f"unknown service {service}"
 
     def _failed(self, kind: int, call: int, method: int, error: Exception) -> None:
         """A handler raised."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyetcd._native import Meta, Server
+from pyetcd._native import Meta
 from pyetcd.api.dispatch import Body, OpenStream, Outbox, Stream, Unary
+from pyetcd.api.local_calls import Wire
 from pyetcd.api.one_request import OneRequest
 from pyetcd.proto.errors import NOT_FOUND, EtcdError
 from pyetcd.proto.health_pb2 import HealthCheckRequest, HealthCheckResponse
@@ -19,7 +20,7 @@ SERVICE_UNKNOWN = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN
 class _Watch(OneRequest[HealthCheckRequest]):
     """One Health/Watch stream: the status once; it does not change while the server can answer."""
 
-    def __init__(self, server: Server, call: int) -> None:
+    def __init__(self, server: Wire, call: int) -> None:
         self._server = server
         self._call = call
 

@@ -29,7 +29,8 @@ from pyetcd.version import SERVER_VERSION
 
 if TYPE_CHECKING:
     from pyetcd._native import HttpRequest, Meta
-    from pyetcd.api.dispatch import HttpHandler
+
+    GatewayHandler = Callable[[int, HttpRequest, Meta, str, Headers], None]
 
 TASKS_MAX: Final = 1_000
 GATEWAY_PREFIX: Final = "/v3/"
@@ -71,8 +72,9 @@ class HttpRoutes:
     """One port's routes. `handle` fits the dispatcher's `HttpHandler`.
 
     `member` is asked for versions, `checks` for health, `scrapes` for metrics, `variables` for `/debug/vars`
-    (a callable for each key; the result must fit JSON). `gateway` takes what lies under `/v3/`. `access` None
-    makes a metrics-only port. `is_secure` says whether a request came over TLS.
+    (a callable for each key; the result must fit JSON). `gateway` takes what lies under `/v3/`: the call, the
+    request, its path and the headers of every answer. `access` None makes a metrics-only port. `is_secure`
+    says whether a request came over TLS.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class HttpRoutes:
         scrapes: Scrapes,
         *,
         access: Access | None = None,
-        gateway: HttpHandler | None = None,
+        gateway: GatewayHandler | None = None,
         variables: Mapping[str, Callable[[], object]] | None = None,
         is_secure: Callable[[Meta], bool] = lambda meta: False,
     ) -> None:
@@ -121,16 +123,16 @@ class HttpRoutes:
         path = unquote(raw)
         if path.startswith(_BETA_PREFIX):
             path = raw = GATEWAY_PREFIX + path[len(_BETA_PREFIX) :]
-        if self._access is not None and self._gateway is not None:
-            if path.startswith(GATEWAY_PREFIX):
-                self._gateway(call, request, meta)
-                return
-            if path == GATEWAY_PREFIX[:-1]:
-                self._send(call, _redirect(GATEWAY_PREFIX, query, request.method), headers)
-                return
+        has_gateway = self._access is not None and self._gateway is not None
+        if has_gateway and path == GATEWAY_PREFIX[:-1]:
+            self._send(call, _redirect(GATEWAY_PREFIX, query, request.method), headers)
+            return
         clean = raw if request.method == "CONNECT" else _clean(raw)
         if clean != raw:
             self._send(call, _redirect(clean, query, request.method), headers)
+        elif has_gateway and path.startswith(GATEWAY_PREFIX):
+            assert self._gateway is not None
+            self._gateway(call, request, meta, path, headers)
         else:
             self._route(call, request, path, query, headers)
 

@@ -21,9 +21,9 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 
 from pyetcd import logs
-from pyetcd._native import Server
 from pyetcd.api.dispatch import Outbox
 from pyetcd.api.leadership import Leadership
+from pyetcd.api.local_calls import Wire
 from pyetcd.api.watch import MALFORMED
 from pyetcd.lease.deadlines import Loop
 from pyetcd.lease.lessor import NotRenewed
@@ -43,7 +43,7 @@ _log = logs.get("api")
 class Answers:
     """What a turn has to say on keep-alive streams, sent in one call of the wire."""
 
-    def __init__(self, server: Server, loop: Loop) -> None:
+    def __init__(self, server: Wire, loop: Loop) -> None:
         self._server = server
         self._loop = loop
         self._streams: list[KeepAlive] = []

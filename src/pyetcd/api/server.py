@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
+from pyetcd.api.gateway.exchanges import Parts
+from pyetcd.api.gateway.gateway import Gateway
 from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
 from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
@@ -77,7 +79,7 @@ class ClientServer:
         self._leadership_seconds = config.election_ticks * config.heartbeat_interval_ms / 1000
         self.hub = WatchHub(
             member.store,
-            self._server,
+            outbox.server,
             member.header,
             loop,
             chance,
@@ -109,9 +111,6 @@ class ClientServer:
         if config.listen_metrics_urls:
             self._metrics_port = MetricsPort(member, checks, scrapes, loop)
         access = Access(frozenset(config.cors), frozenset(config.host_whitelist))
-        self._http = HttpRoutes(
-            self._server, member, checks, scrapes, access=access, variables=variables(member)
-        )
         self._outbox = outbox
         self._dispatcher = Dispatcher(
             self._server,
@@ -120,11 +119,18 @@ class ClientServer:
             unary,
             coroutines,
             streams,
-            self._http.handle,
+            lambda call, request, meta: self._http.handle(call, request, meta),
             self._leadership.admission,
             member.end_of_turn,
         )
         server = self._server
+        gateway = None
+        if config.enable_grpc_gateway:
+            limit = config.max_receive_bytes
+            gateway = Gateway(Parts(server, outbox, self._dispatcher, member.jobs, loop, limit)).handle
+        self._http = HttpRoutes(
+            server, member, checks, scrapes, access=access, gateway=gateway, variables=variables(member)
+        )
         GrpcMetrics(
             registry,
             names,
