@@ -31,7 +31,7 @@ MESSAGES = sorted(
     for name in rpc_pb2.DESCRIPTOR.message_types_by_name
     if name.endswith(("Request", "Response")) and "Stream" not in name
 )
-SLICE_SECONDS = 0.1  # of the processor; most slices take 1 ms, a value of 4 MiB 10 to 40, by the machine's mood
+SLICE_SECONDS = 0.1  # of the processor; most slices take 1 ms, a value of 4 MiB 10 to 40
 LARGE_BYTES = 4 << 20
 
 Result = TypeVar("Result")
