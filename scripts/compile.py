@@ -30,7 +30,7 @@ HOT = (
     "lease/*.py",
     "storage/bolt/*.py",
     "storage/{backend,checksums,schema,write_buffer}.py",
-    "storage/wal/frames.py",
+    "storage/wal/{frames,log}.py",
     "peer/{entries,frames,headers,msgappv2,peer,stream_in,stream_out}.py",
     "member/{apply,apply_times,consensus,member,peers,position,reads,request_times,requests}.py",
     "api/{dispatch,kv,leadership}.py",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,22 @@ class NoSnapshots:
         raise AssertionError("nobody sends a snapshot")
 
 
+class LogThread:
+    """The native one, whose news can be held back or be bad."""
+
+    def __init__(self, wake: Wake) -> None:
+        self._appender = Appender(wake)
+        self.append = self._appender.append
+        self.close = self._appender.close
+        self.completed = self._appender.completed
+
+    @contextmanager
+    def saying(self, completed: Callable[[], int]) -> Iterator[None]:
+        self.completed = completed
+        yield
+        self.completed = self._appender.completed
+
+
 class Log:
     """The log as raft reads it; it contradicts itself once `is_broken`."""
 
@@ -60,7 +77,7 @@ class Member:
 
     def __init__(self, directory: Path, *, busy_on: bytes | None = None) -> None:
         self.wake = Wake()
-        self.appender = Appender(self.wake)
+        self.appender = LogThread(self.wake)
         self.applied: list[bytes] = []
         self.failures: list[Exception] = []
         self.dropped: list[bytes] = []
@@ -145,15 +162,12 @@ def test_proposals_are_applied_once_each_and_in_order(tmp_path: Path) -> None:
     member.close()
 
 
-def test_nothing_is_applied_before_the_log_thread_says_it_is_durable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_applied_before_the_log_thread_says_it_is_durable(tmp_path: Path) -> None:
     member = Member(tmp_path)
     member.lead()
     member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
     done = member.wal.completed()
-    with monkeypatch.context() as patched:
-        patched.setattr(member.wal, "completed", lambda: done)
+    with member.appender.saying(lambda: done):
         member.consensus.propose(b"one")
         member.consensus.flush()
         member.consensus.flush()
@@ -178,16 +192,13 @@ def test_a_restart_applies_the_same_log_again(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_snapshot_marker_is_told_of_when_it_is_durable_and_after_a_failure_never(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_marker_is_told_of_when_it_is_durable_and_after_a_failure_never(tmp_path: Path) -> None:
     member = Member(tmp_path)
     member.lead()
     member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
     index, term, told = member.consensus.applied_index, member.consensus.applied_term, []
     done = member.wal.completed()
-    with monkeypatch.context() as patched:
-        patched.setattr(member.wal, "completed", lambda: done)
+    with member.appender.saying(lambda: done):
         member.consensus.save_snapshot(index, term, b"\x08\x01", lambda: told.append("first"))
         member.consensus.flush()
         assert told == []
@@ -196,8 +207,7 @@ def test_a_snapshot_marker_is_told_of_when_it_is_durable_and_after_a_failure_nev
     def full() -> int:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(member.wal, "completed", full)
+    with member.appender.saying(full):
         member.consensus.save_snapshot(index, term, b"\x08\x01", lambda: told.append("second"))
         member.consensus.flush()
         assert [failure.errno for failure in member.failures if isinstance(failure, OSError)] == [28]
@@ -221,9 +231,7 @@ def test_an_entry_that_needs_more_turns_holds_back_those_behind_it(tmp_path: Pat
     member.close()
 
 
-def test_a_failed_write_ends_it_and_what_was_not_durable_is_never_applied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_ends_it_and_what_was_not_durable_is_never_applied(tmp_path: Path) -> None:
     member = Member(tmp_path)
     member.lead()
     member.until(lambda: member.consensus.applied_index == member.consensus.node.last_index)
@@ -231,8 +239,7 @@ def test_a_failed_write_ends_it_and_what_was_not_durable_is_never_applied(
     def full(self: object = None) -> int:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(member.wal, "completed", full)
+    with member.appender.saying(full):
         member.consensus.propose(b"lost")
         member.consensus.flush()
         member.until(lambda: bool(member.failures))
@@ -243,9 +250,7 @@ def test_a_failed_write_ends_it_and_what_was_not_durable_is_never_applied(
     member.close()
 
 
-def test_what_others_have_a_leader_append_does_not_hold_up_its_own_proposals(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_others_have_a_leader_append_does_not_hold_up_its_own_proposals(tmp_path: Path) -> None:
     """With members that pass on proposals all the time, there is always an append under way."""
     member = Member(tmp_path)
     member.lead()
@@ -259,9 +264,8 @@ def test_what_others_have_a_leader_append_does_not_hold_up_its_own_proposals(
         consensus.flush()
         return consensus._appending[-1][0]
 
-    with monkeypatch.context() as patched:
-        done = member.wal.completed()
-        patched.setattr(member.wal, "completed", lambda: done)
+    done = member.wal.completed()
+    with member.appender.saying(lambda: done):
         for number in range(5):
             before = node.last_index
             consensus.propose(b"own %d" % number)
