@@ -142,6 +142,10 @@ class Peers:
         """Messages of raft's. What a later one to the same member says as well is left out: of several
         acknowledgements or heartbeats the last says it all, and so do entries what an empty append says."""
         removed = self._cluster.removed
+        if len(messages) == 1 and messages[0].type is not MessageType.MsgSnap:
+            if messages[0].to not in removed:
+                self._transport.send(messages)
+            return
         answered: set[int] = set()
         heard: set[int] = set()
         appended: set[int] = set()
@@ -212,20 +216,19 @@ class Peers:
 
     def _check(self, message: Message) -> None:
         cluster, sender = self._cluster, message.from_
-        fields = {"local-member-id": f"{cluster.local_id:x}"}
         if sender in cluster.removed:
-            _log.warn(
-                "rejected Raft message from removed member", {**fields, "removed-member-id": f"{sender:x}"}
-            )
+            self._warn_rejected("from removed member", "removed-member-id", sender)
             raise Refused(FORBIDDEN, "cannot process message from removed member")
         if message.to != cluster.local_id:
-            fields["mismatch-member-id"] = f"{message.to:x}"
-            _log.warn("rejected Raft message to mismatch member", fields)
+            self._warn_rejected("to mismatch member", "mismatch-member-id", message.to)
             raise Refused(FORBIDDEN, "cannot process message to mismatch member")
         if sender not in self._connected and sender not in self._vouched:
-            fields["unknown-member-id"] = f"{sender:x}"
-            _log.warn("rejected Raft message from unknown member", fields)
+            self._warn_rejected("from unknown member", "unknown-member-id", sender)
             raise Refused(NOT_YET, "cannot process message from unknown member")
+
+    def _warn_rejected(self, what: str, field: str, id: int) -> None:
+        fields = {"local-member-id": f"{self._cluster.local_id:x}", field: f"{id:x}"}
+        _log.warn(f"rejected Raft message {what}", fields)
 
     async def _ask_about(self, id: int) -> None:
         for url in self._known_urls():

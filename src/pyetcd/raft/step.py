@@ -27,7 +27,7 @@ from pyetcd.raft.types import (
     Snapshot,
 )
 
-M = MessageType
+M: Final = MessageType
 
 
 def step(raft: Raft, message: Message) -> None:

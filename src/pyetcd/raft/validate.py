@@ -25,7 +25,7 @@ from pyetcd.raft.types import (
     Role,
 )
 
-_M = MessageType
+_M: Final = MessageType
 _LOCAL: Final = frozenset(
     (
         _M.MsgHup,
