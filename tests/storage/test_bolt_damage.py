@@ -68,6 +68,41 @@ def test_a_flipped_bit_in_any_page_is_never_served(
     assert refused >= 70
 
 
+def test_a_page_that_changes_while_it_is_pinned_is_not_read_into_an_image(
+    good: tuple[dict[str, bytes], list[Content]], tmp_path: Path
+) -> None:
+    """But for pages that are not in use: what they hold is nobody's business."""
+    files, _ = good
+    path = place(tmp_path, files)
+    database = Database.open(OsFiles(), str(path), grow_bytes=GROW)
+    pin = database.pin()
+    whole = pin.read(0, pin.size)
+    free: list[int] = []
+    refused: list[tuple[int, int]] = []
+    for number in range(2, pin.size // PAGE):
+        with path.open("r+b") as file:
+            file.seek(number * PAGE)
+            file.write(flipped(whole[number * PAGE :][:PAGE], number % PAGE))
+        fresh = database.pin()
+        try:
+            read = b"".join(fresh.read(at, 8 * PAGE) for at in range(0, fresh.size, 8 * PAGE))
+        except DatabaseCorrupt as error:
+            refused.append((error.page, number))
+        else:
+            assert len(read) == pin.size
+            free.append(number)
+        fresh.close()
+        with path.open("r+b") as file:
+            file.seek(number * PAGE)
+            file.write(whole[number * PAGE :][:PAGE])
+    assert len(refused) >= 70
+    assert all(told == changed for told, changed in refused)
+    assert free
+    assert pin.read(0, pin.size) == whole
+    pin.close()
+    database.close()
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_damaged_meta_page_gives_way_to_the_other(
     number: int, good: tuple[dict[str, bytes], list[Content]], tmp_path: Path

@@ -163,7 +163,7 @@ def test_the_image_of_a_pin_is_a_database_of_just_that_state(tmp_path: Path) -> 
     change(database, {b"key": {b"9%08d" % k: b"x" * 50 for k in range(3000)}})
     parts = []
     while sum(map(len, parts)) < pin.size:
-        parts.append(pin.read(sum(map(len, parts)), 10_007))
+        parts.append(pin.read(sum(map(len, parts)), 3 * 4096))
     assert pin.read(pin.size, 10) == b""
     (tmp_path / "copy").write_bytes(b"".join(parts))
     copy = Database.open(OsFiles(), str(tmp_path / "copy"))

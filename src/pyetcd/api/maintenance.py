@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pyetcd._native import Meta
-from pyetcd.api.dispatch import AsyncUnary, Body, Unary
+from pyetcd.api.dispatch import AsyncUnary, Body, OpenStream, Outbox, Unary
+from pyetcd.api.snapshot import SnapshotStream
 from pyetcd.member.alarms import name_of
 from pyetcd.member.member import Member
 from pyetcd.member.quota import DEFAULT_BYTES
@@ -38,8 +39,11 @@ def alarm_text(alarm: AlarmMember) -> str:
 class Maintenance:
     """etcdserverpb.Maintenance."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, outbox: Outbox) -> None:
         self._member = member
+        self.streams: Mapping[str, OpenStream] = {
+            "/etcdserverpb.Maintenance/Snapshot": lambda call, meta: SnapshotStream(member, outbox, call),
+        }
         self.unary: Mapping[str, Unary] = {"/etcdserverpb.Maintenance/Status": self.status}
         self.coroutines: Mapping[str, AsyncUnary] = {
             "/etcdserverpb.Maintenance/Alarm": self.alarm,

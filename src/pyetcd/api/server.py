@@ -73,7 +73,7 @@ class ClientServer:
         )
         outbox = Outbox(self._server, loop)
         outbox.on_slow = stats.note
-        kv, maintenance = KV(member, outbox), Maintenance(member)
+        kv, maintenance = KV(member, outbox), Maintenance(member, outbox)
         cluster, health = Cluster(member, unix), Health(outbox)
         self._leadership = Leadership(member)
         self._leadership_seconds = config.election_ticks * config.heartbeat_interval_ms / 1000
@@ -96,6 +96,7 @@ class ClientServer:
             **kv.streams,
             **watch.streams,
             **leases.streams,
+            **maintenance.streams,
             **health.streams,
         }
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
@@ -219,6 +220,7 @@ STREAMS = (
     "/etcdserverpb.KV/RangeStream",
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Maintenance/Snapshot",
     "/grpc.health.v1.Health/Watch",
 )
 

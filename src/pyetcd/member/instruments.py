@@ -174,6 +174,7 @@ class Instruments:
         histogram("etcd_disk_wal_write_duration_seconds").observe_many(self._log.write_seconds())
         _take(member.incoming.sync_seconds, histogram("etcd_snap_db_fsync_duration_seconds"))
         _take(member.incoming.save_seconds, histogram("etcd_snap_db_save_total_duration_seconds"))
+        _take(member.snapshot_seconds, histogram("etcd_disk_backend_snapshot_duration_seconds"))
         _take(member.hash_seconds, histogram("etcd_mvcc_hash_duration_seconds"))
         _take(member.hash_revision_seconds, histogram("etcd_mvcc_hash_rev_duration_seconds"))
         compactions = member.store.compactions

@@ -37,7 +37,7 @@ from pyetcd.member.reconfigure import Reconfiguration, connected_since
 from pyetcd.member.request_times import RequestTimes
 from pyetcd.member.requests import Done, RequestIds, Token, Waiter, Waiters
 from pyetcd.member.snapshot_in import Incoming, Installer
-from pyetcd.member.snapshot_out import SnapshotSender
+from pyetcd.member.snapshot_out import PinnedDatabase, SnapshotSender
 from pyetcd.member.snapshots import Retention
 from pyetcd.member.transfer import Transfer
 from pyetcd.member.version_keeper import VersionKeeper
@@ -208,8 +208,16 @@ class Member:
             on_failure,
         )
         self.transport = Transport(self.id, self.cluster_id, advertised, wire, self.peers, loop)
+        self.snapshot_seconds: list[float] = []  # of databases sent out; the metrics take them away
+        self._executor = opened.executor
         outgoing = SnapshotSender(
-            self.id, self.backend, self.transport, opened.executor, self._spawn, opened.node.report_snapshot
+            self.id,
+            self.backend,
+            self.transport,
+            opened.executor,
+            self._spawn,
+            opened.node.report_snapshot,
+            self.snapshot_seconds,
         )
         self.peers.connect(self.transport, outgoing)
         self._first_peers = opened.peers, opened.remotes
@@ -553,6 +561,16 @@ class Member:
         await self.store.compacted()
         await self.backend.commit()
         run()
+
+    async def open_database(self) -> PinnedDatabase:
+        """The database as it is now, committed, to be read in pieces. It is to be closed."""
+        begun = self._loop.time()
+        await self.backend.commit()
+
+        def closed() -> None:
+            self.snapshot_seconds.append(self._loop.time() - begun)
+
+        return PinnedDatabase(self.backend.pin(), self._executor, closed)
 
     async def hash(self) -> tuple[int, int]:
         """Hash over all buckets, and the revision it holds for."""

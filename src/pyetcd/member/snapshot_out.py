@@ -45,6 +45,7 @@ class PinnedDatabase:
         on_closed: Callable[[], None],
     ) -> None:
         self.size = pinned.size
+        self.storage_version = (pinned.get(schema.META, schema.STORAGE_VERSION) or b"").decode()
         self._pinned = pinned
         self._executor = executor
         self._on_closed = on_closed
@@ -73,8 +74,11 @@ class SnapshotSender:
         executor: Executor,
         spawn: Callable[[Coroutine[None, None, None]], None],
         report: Callable[[int, bool], None],
+        seconds: list[float],
     ) -> None:
-        """`report(id, ok)`: tell raft what has become of a snapshot that did not get to the transport."""
+        """`report(id, ok)`: tell raft what has become of a snapshot that did not get to the transport.
+        `seconds` is added to: how long each database was pinned."""
+        self._seconds = seconds
         self._local_id = local_id
         self._backend = backend
         self._transport = transport
@@ -111,7 +115,9 @@ class SnapshotSender:
         began = loop.time()
 
         def closed() -> None:
-            _log.info("sent merged snapshot", {**fields, "took": logs.duration(loop.time() - began)})
+            took = loop.time() - began
+            self._seconds.append(took)
+            _log.info("sent merged snapshot", {**fields, "took": logs.duration(took)})
             loop.call_later(HOLD_SECONDS, self._arrived)
 
         self._transport.send_snapshot(message, PinnedDatabase(pinned, self._executor, closed))

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pyetcd._native import crc32c
 from pyetcd.storage.bolt import meta as metas
 from pyetcd.storage.bolt import page
-from pyetcd.storage.bolt.errors import DatabaseCorrupt, DatabaseError, DatabaseLocked, NotADatabase
+from pyetcd.storage.bolt.errors import CHANGED, DatabaseCorrupt, DatabaseError, DatabaseLocked, NotADatabase
 from pyetcd.storage.bolt.free_pages import FreePages
 from pyetcd.storage.bolt.meta import NO_FREELIST, Meta
 from pyetcd.storage.bolt.rewrite import SPLIT_FILL, LeafDraft, Steps, merge_leaf, rewrite_tree, write_root
@@ -354,7 +355,8 @@ class Commit:
 
 class Pin:
     """A state that stays readable until `close`. `read` gives the bytes of the file that holds just this
-    state, as bbolt's Tx.WriteTo does; it may be called from any thread."""
+    state, as bbolt's Tx.WriteTo does; it may be called from any thread, by one at a time. What it gives has
+    been compared to the checksums."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -365,6 +367,7 @@ class Pin:
         first = replace(self.state.meta, seal=None)
         second = replace(first, txid=max(first.txid - 1, 0))
         self._metas = metas.encode(first, 0) + metas.encode(second, 1)
+        self._used: bytearray | None = None  # one byte a page, where that had to be found out
 
     @property
     def txid(self) -> int:
@@ -376,11 +379,35 @@ class Pin:
         return self.state.size_bytes
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes of the file image; fewer at its end."""
+        """`length` bytes of the file image, from a page's beginning; fewer at its end. DatabaseCorrupt where
+        a page in use is not what was written."""
         assert not self._closed, "a closed pin cannot be read"
+        assert offset % self._pages.page_size == 0, "pages are proved whole"
         end = min(offset + length, self.size)
         head = self._metas[offset:end]
-        return head + self._pages.map[offset + len(head) : end]
+        begin = offset + len(head)
+        data = self._pages.map[begin:end]
+        if self._pages.sums is not None:
+            self._prove(begin, data)
+        return head + data
+
+    def _prove(self, begin: int, data: bytes) -> None:
+        """Pages that are not in use may hold anything, and their checksums say nothing: which ones these are
+        is found out when the first page differs, by a walk that proves all that are in use."""
+        pages = self._pages
+        size = pages.page_size
+        sums = pages.sums
+        assert sums is not None
+        for at in range(0, len(data) - size + 1, size):
+            page_id = (begin + at) // size
+            if sums[page_id] == crc32c(data[at : at + size]):
+                continue
+            if self._used is None:
+                walk = Walk(pages.path, pages.map, self.state.meta, sums)
+                walk.run(self.state.meta)
+                self._used = walk.used
+            if self._used[page_id]:
+                raise pages.corrupt(page_id, CHANGED)
 
     def buckets(self) -> list[bytes]:
         """Names, in order."""
