@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from servers import Etcd, GoEtcd, Server
+from servers import Etcd, Server
 
 SECONDS = 20
 TRANSPORT = ("Date", "Content-Length", "Transfer-Encoding")
@@ -66,7 +66,7 @@ def comparable(body: bytes) -> bytes:
 class GatewayTwins:
     """Both servers; `same` asks both."""
 
-    def __init__(self, go: GoEtcd, ours: Etcd) -> None:
+    def __init__(self, go: Server, ours: Etcd) -> None:
         self.go = go
         self.ours = ours
 

@@ -79,7 +79,7 @@ class Outbox:
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
-        self.local = LocalCalls()
+        self.local = LocalCalls(loop.time)
         self.server = Wire(server, self.local)  # for the messages of streams
         self.streams: dict[int, Stream] = {}  # open ones: the dispatcher adds, `finish` removes
         self.replies: list[tuple[int, Body]] = []
@@ -197,6 +197,7 @@ class Dispatcher:
         try:
             if method < 0:
                 raise EtcdError(UNIMPLEMENTED, self._unknown(name))
+            self._outbox.local.came(kind, call, method, payload, meta)
             if kind == UNARY:
                 assert payload is not None
                 assert meta is not None

@@ -8,12 +8,16 @@ open, a batch costs one look more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from pyetcd._native import Server
+from pyetcd._native import HALF_CLOSE, OPEN, UNARY, HttpRequest, HttpResponse, Meta, Server
+from pyetcd.api.local_counts import LocalCounts
+from pyetcd.proto.errors import OK
 
 Body = bytes | Sequence[bytes]
+Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | None]
+OnSlow = Callable[[Event, Body | None, float], None]
 
 
 class Caller(Protocol):
@@ -29,38 +33,98 @@ class Caller(Protocol):
         """One message of a stream; returns the bytes that the client has not taken yet."""
 
 
-class LocalCalls:
-    """The open ones, by id."""
+class _Open:
+    """One open call. What only its end needs is here: what came, where it is counted, since when."""
 
-    def __init__(self) -> None:
-        self._callers: dict[int, Caller] = {}
+    __slots__ = ("began", "caller", "meta", "method", "payload", "reads")
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.method = -1  # none of the wire's, until it has come to the dispatcher
+        self.payload: bytes | None = None  # of a unary call
+        self.meta: Meta | None = None
+        self.began = 0.0
+        self.reads = False  # a stream whose client may say more
+
+
+class LocalCalls:
+    """The open ones, by id.
+
+    `clock` gives loop time. `counts` and `on_slow` are set once the methods are known: unary calls that take
+    longer than `slow_seconds` (0: none) are told of as the wire's are.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.counts = LocalCounts(0)
+        self.slow_seconds = 0.0
+        self.on_slow: OnSlow = lambda event, body, seconds: None
+        self._clock = clock
+        self._open: dict[int, _Open] = {}
         self._last = 0
 
     def __len__(self) -> int:
-        return len(self._callers)
+        return len(self._open)
 
     def open(self, caller: Caller) -> int:
         self._last -= 1
-        self._callers[self._last] = caller
+        self._open[self._last] = _Open(caller)
         return self._last
 
-    def close(self, call: int) -> None:
-        """Nobody waits for this call any more."""
-        self._callers.pop(call, None)
+    def came(self, kind: int, call: int, method: int, payload: bytes | None, meta: Meta | None) -> None:
+        """Note an event that the dispatcher is about to handle."""
+        known = self._open.get(call)
+        if known is None:
+            return
+        counts = self.counts
+        if kind in (UNARY, OPEN):
+            assert meta is not None, "with the first event"
+            known.method, known.payload, known.meta, known.began = method, payload, meta, self._clock()
+            known.reads = kind == OPEN
+            counts.began(method, meta.headers, is_stream=known.reads)
+        if payload is not None:
+            counts.received(method, len(payload))
+        elif kind == HALF_CLOSE and known.reads:
+            known.reads = False
+            counts.read_to_end(method)
+
+    def close(self, call: int, code: int) -> None:
+        """Nobody waits for this call any more: it has ended with this code."""
+        self._end(call, code, None)
 
     def reply(self, call: int, body: Body) -> None:
-        caller = self._callers.pop(call, None)
-        if caller is not None:
-            caller.replied(body)
+        known = self._end(call, OK, body)
+        if known is not None:
+            known.caller.replied(body)
 
     def finish(self, call: int, code: int, message: str) -> None:
-        caller = self._callers.pop(call, None)
-        if caller is not None:
-            caller.ended(code, message)
+        known = self._end(call, code, None)
+        if known is not None:
+            known.caller.ended(code, message)
 
     def send(self, call: int, body: Body) -> int:
-        caller = self._callers.get(call)
-        return -1 if caller is None else caller.sent(body)
+        known = self._open.get(call)
+        if known is None:
+            return -1
+        self.counts.sent(known.method, _size(body))
+        return known.caller.sent(body)
+
+    def _end(self, call: int, code: int, body: Body | None) -> _Open | None:
+        known = self._open.pop(call, None)
+        if known is None or known.method < 0:
+            return known
+        seconds = self._clock() - known.began
+        if body is not None:
+            self.counts.sent(known.method, _size(body))
+        if known.reads:
+            self.counts.read_to_end(known.method)
+        self.counts.ended(known.method, code, seconds)
+        if known.payload is not None and 0 < self.slow_seconds < seconds:
+            self.on_slow((UNARY, call, known.method, known.payload, known.meta), body, seconds)
+        return known
+
+
+def _size(body: Body) -> int:
+    return len(body) if isinstance(body, bytes) else sum(map(len, body))
 
 
 class Wire:

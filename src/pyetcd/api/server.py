@@ -22,6 +22,7 @@ from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
 from pyetcd.api.listeners import listen, load_tls, log_serving, planned
+from pyetcd.api.local_counts import LocalCounts
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.metrics_port import MetricsPort
 from pyetcd.api.request_stats import RequestStats
@@ -38,6 +39,7 @@ STOP_GRACE_SECONDS = 1.0
 STREAM_BACKLOG_BYTES = 1 << 20  # unsent bytes beyond which a stream counts as slow
 GRPC_OVERHEAD_BYTES = 512 << 10  # what etcd allows a message beyond max-request-bytes
 MAX_UINT32 = 0xFFFFFFFF
+HTTP_BODY_BYTES = 4 << 20  # a message in JSON takes a third more than it has bytes, and the spaces between
 HEADER_BYTES = (1 << 20) + 4096  # of an HTTP request, as Go's server takes
 
 
@@ -73,6 +75,9 @@ class ClientServer:
         )
         outbox = Outbox(self._server, loop)
         outbox.on_slow = stats.note
+        counts = LocalCounts(len(names))
+        outbox.local.counts, outbox.local.on_slow = counts, stats.note
+        outbox.local.slow_seconds = stats.slow_seconds
         kv, maintenance = KV(member, outbox), Maintenance(member, outbox)
         cluster, health = Cluster(member, unix), Health(outbox)
         self._leadership = Leadership(member)
@@ -135,12 +140,12 @@ class ClientServer:
         GrpcMetrics(
             registry,
             names,
-            server.call_counts,
-            server.caller_counts,
+            lambda: counts.with_rows(server.call_counts()),
+            lambda: counts.with_callers(server.caller_counts()),
             self._dispatcher.malformed,
             extensive=extensive,
         )
-        bind_wire(metrics, server.message_bytes, self.hub)
+        bind_wire(metrics, lambda: counts.with_bytes(server.message_bytes()), self.hub)
         self._listeners = planned(config)
         self._serving = False
         self._leadership_timer: asyncio.TimerHandle | None = None
@@ -229,6 +234,7 @@ def _limits(config: ServerConfig) -> Limits:
     streams = config.max_concurrent_streams
     return Limits(
         recv_message_bytes=config.max_receive_bytes,
+        http_body_bytes=max(HTTP_BODY_BYTES, 2 * config.max_receive_bytes),
         concurrent_streams=0 if streams == MAX_UINT32 else streams,
         keepalive_interval=config.grpc_keepalive_interval_seconds,
         keepalive_timeout=config.grpc_keepalive_timeout_seconds,

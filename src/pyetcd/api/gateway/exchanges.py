@@ -28,6 +28,7 @@ from pyetcd.api.http_reply import Headers
 from pyetcd.api.local_calls import Body
 from pyetcd.member.jobs import Handle, Jobs
 from pyetcd.proto.errors import (
+    CANCELED_CODE,
     DEADLINE_EXCEEDED_CODE,
     INTERNAL,
     INVALID_ARGUMENT,
@@ -97,7 +98,7 @@ class Exchange(ABC):
     def on_cancel(self) -> None:
         """The client has gone."""
         self._let_go()
-        self._give_up()
+        self._give_up(CANCELED_CODE)
 
     # For those who do the work
 
@@ -112,11 +113,11 @@ class Exchange(ABC):
             return
         self._parts.dispatcher.local(kind, self._call, self._rpc.name, payload, self._meta)
 
-    def _give_up(self) -> None:
-        """The call is not wanted any more."""
+    def _give_up(self, code: int) -> None:
+        """The call is not wanted any more; `code` is what it counts as."""
         call, self._call = self._call, 0
         if call:
-            self._parts.outbox.local.close(call)
+            self._parts.outbox.local.close(call, code)
             self._parts.dispatcher.local(CANCEL, call, self._rpc.name, None, None)
 
     def _let_go(self) -> None:
@@ -131,7 +132,7 @@ class Exchange(ABC):
 
     def _expired(self) -> None:
         if self._is_open:
-            self._give_up()
+            self._give_up(LATE.code)
             self.ended(LATE.code, LATE.message)
 
     def _run(self, job: Generator[None, None, Result], done: Callable[[Result], None]) -> None:
@@ -154,7 +155,7 @@ class Exchange(ABC):
     def _failed(self, error: Exception) -> None:
         """Work of ours has failed."""
         self._running = None
-        self._give_up()
+        self._give_up(CANCELED_CODE)
         if isinstance(error, EtcdError):
             self.refuse(error)
         elif isinstance(error, (BadJson, Refused)):

@@ -85,11 +85,8 @@ class Answers(Exchange):
         while self._waiting and not self._converting and self._is_open:
             self._converting = True
             self._convert_job(self._waiting[0])
-        if not self._waiting and self._is_open:
-            if self._end is not None:
-                self._finish(*self._end)
-            else:
-                self._look_writable()
+        if not self._waiting and self._is_open and self._end is not None:
+            self._finish(*self._end)
 
     def _convert_job(self, data: bytes) -> None:
         job = json_of(self._rpc.response, data, html=True)
@@ -104,6 +101,7 @@ class Answers(Exchange):
         self._running = None
         self._converted(pieces)
         self._convert()
+        self._look_writable()  # never from within `sent`: who sends is in the midst of something
 
     def _converted(self, pieces: list[bytes]) -> None:
         self._converting = False
