@@ -124,3 +124,25 @@ def test_of_damaged_entries_only_what_protobuf_reads_alike_is_read() -> None:
         parsed.ClearField("header")
         assert parsed == InternalRaftRequest()
     assert 10_000 < found < 25_000
+
+
+@pytest.mark.parametrize("header", [b"", b"\x08", b"\x08\x80", b"\x08\x07", b"\x08\x87\x01", b"\x08\x07\x08"])
+def test_headers_of_any_length_are_read_or_left_alone(header: bytes) -> None:
+    put = PutRequest(key=b"k", value=b"v").SerializeToString()
+    head, body = b"\xa2\x06" + bytes((len(header),)) + header, b"\x22" + bytes((len(put),)) + put
+    expected = (b"k", b"v", 0) if header in (b"", b"\x08\x07", b"\x08\x87\x01") else None
+    for entry in (head + body, body + head):
+        assert parts(plain_put_of_entry(entry)) == expected
+        for end in range(len(entry)):
+            assert plain_put_of_entry(entry[:end]) is None
+
+
+def test_any_bytes_whatever_are_read_or_left_alone() -> None:
+    rng = random.Random(12)
+    for _ in range(100_000):
+        start = rng.choice((b"\xa2\x06", b"\x22", b"\x0a", b""))
+        data = start + bytes(
+            rng.choice((0, 1, 2, 3, 8, 0x22, 0xA2, 6, 0x80, rng.randrange(256))) for _ in range(8)
+        )
+        for read in (plain_put_of_entry(data), plain_put(data, 0, len(data))):
+            assert read is None or isinstance(read, PlainPut)

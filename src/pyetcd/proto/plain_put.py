@@ -104,8 +104,8 @@ def _header_end(data: bytes, at: int, end: int) -> int:
         return stop
     if stop > end or data[at + 2] > 11 or data[start] != _ID:
         return _NONE
-    for byte in data[start + 1 : stop - 1]:
-        if byte < 0x80:
+    for at in range(start + 1, stop - 1):  # a slice that ends before it begins fails where it is compiled
+        if data[at] < 0x80:
             return _NONE
     return stop if stop - start > 1 and data[stop - 1] < 0x80 else _NONE
 
