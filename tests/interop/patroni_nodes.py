@@ -172,15 +172,22 @@ class Node:
         finally:
             connection.close()
 
+    def leads(self) -> bool:
+        """Whether Patroni says so and its PostgreSQL takes writes, which may be a moment later."""
+        return self.is_("primary") and self._query("select pg_is_in_recovery()").stdout == "f\n"
+
     def sql(self, statement: str) -> str:
-        done = subprocess.run(
+        done = self._query(statement)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def _query(self, statement: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [str(self._psql), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-qtAc", statement],
             capture_output=True,
             text=True,
             timeout=WAIT_SECONDS,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
     def output(self) -> str:
         return self._output.read_text(errors="replace")[-TAIL_BYTES:]
@@ -199,7 +206,9 @@ class Nodes:
         """The one that leads, once it does and the other follows."""
 
         def settled() -> bool:
-            return sorted(self._roles()) == ["primary", "replica"]
+            return sorted(self._roles()) == ["primary", "replica"] and any(
+                each.leads() for each in self.nodes
+            )
 
         eventually("no leader with a replica", settled, self.output)
         return next(node for node in self.nodes if node.is_("primary"))
