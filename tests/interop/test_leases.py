@@ -14,6 +14,8 @@ from servers import Etcd, GoEtcd, Server
 
 from pyetcd.proto.kv_pb2 import Event
 from pyetcd.proto.rpc_pb2 import (
+    DeleteRangeRequest,
+    DeleteRangeResponse,
     LeaseGrantRequest,
     LeaseGrantResponse,
     LeaseKeepAliveRequest,
@@ -177,9 +179,19 @@ def test_a_time_to_live_lists_many_keys_in_slices_and_leaves_out_deleted_ones(et
     assert 590 <= found.TTL < 600
     assert found.grantedTTL == 600
     assert not time_to_live(etcd, lease).keys
-    request = RangeRequest(key=b"many-1", range_end=b"many-2")
-    etcd.call("KV/DeleteRange", request, RangeResponse)
-    assert len(time_to_live(etcd, lease, keys=True).keys) == 1500
+    for start in range(0, 2500, 500):  # asked while the keys leave: all of them or none
+        request = DeleteRangeRequest(key=b"many-%04d" % start, range_end=b"many-%04d" % (start + 500))
+        delete = etcd.channel.unary_unary(
+            "/etcdserverpb.KV/DeleteRange",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=DeleteRangeResponse.FromString,
+        )
+        deleted = delete.future(request, timeout=DEADLINE_SECONDS)
+        left, found = 2500 - start, time_to_live(etcd, lease, keys=True)
+        while found.keys and len(found.keys) == left:
+            found = time_to_live(etcd, lease, keys=True)
+        assert len(found.keys) == left - 500
+        assert deleted.result().deleted == 500
 
 
 def test_what_was_granted_survives_kill_9_and_lives_its_time_anew(etcd: Etcd) -> None:

@@ -128,18 +128,17 @@ class Leases:
         return _at_once(self._with_keys(response, lease))
 
     def _with_keys(self, response: LeaseTimeToLiveResponse, lease: Lease) -> Job[Answer]:
-        """The keys in slices. One whose deletion is not settled yet is still attached, and left out."""
+        """The keys that are attached at one moment, in slices."""
         store = self._member.store
         body = [response.SerializeToString()]
-        keys = list(lease.keys)
+        yield from store.settle()
+        revision, keys = store.revision, list(lease.keys)
         for start in range(0, len(keys), SLICE):
             part = keys[start : start + SLICE]
-            if store.settled_revision < store.revision:
-                part = [key for key in part if store.get(key).body]
             body.append(LeaseTimeToLiveResponse(keys=part).SerializeToString())
             if len(keys) > SLICE:
                 yield
-        return Answer(store.revision, body)
+        return Answer(revision, body)
 
     def leases(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         strict.parse(LeaseLeasesRequest, payload)

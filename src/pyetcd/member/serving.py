@@ -69,6 +69,8 @@ class Serving:
         lease = lessor.lookup(lease_id)
         if lease is None:
             raise errors.LEASE_NOT_FOUND
+        if keys:
+            await self._member.jobs.run(self._member.store.settle())
         remaining = int(lessor.remaining_seconds(lease))
         return LeaseLife(remaining, lease.ttl, list(lease.keys) if keys else ())
 

@@ -119,6 +119,12 @@ class Store:
         pending = self._deletions.pending
         return pending[0].main - 1 if pending else self._writer.revision
 
+    def settle(self) -> Job[None]:
+        """Finish the large deletions that are still being written. Until then their keys hang on their leases."""
+        while self._deletions.pending:
+            self._deletions.settle_slice()
+            yield
+
     @property
     def counts(self) -> Counts:
         """What was done since the start."""
