@@ -28,8 +28,6 @@ from pyetcd.proto.rpc_pb2 import (
     LeaseTimeToLiveResponse,
     PutRequest,
     PutResponse,
-    RangeRequest,
-    RangeResponse,
     RequestOp,
     TxnRequest,
     TxnResponse,

@@ -120,7 +120,7 @@ class Store:
         return pending[0].main - 1 if pending else self._writer.revision
 
     def settle(self) -> Job[None]:
-        """Finish the large deletions that are still being written. Until then their keys hang on their leases."""
+        """Finish the large deletions that are still being written; until then their keys hang on leases."""
         while self._deletions.pending:
             self._deletions.settle_slice()
             yield
