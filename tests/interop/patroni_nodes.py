@@ -1,13 +1,14 @@
 """Patroni nodes as processes: each a real Patroni with a PostgreSQL of its own, meeting at one etcd.
 
 Patroni is looked for on the PATH and beside the interpreter, PostgreSQL where Debian puts it. PostgreSQL does
-not run as root: there its processes are given to the user `postgres`.
+not run as root: there its processes bear the name of the user `postgres`.
 """
 
 from __future__ import annotations
 
 import http.client
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -51,17 +52,21 @@ def what_is_missing() -> str:
     if find_postgresql() is None:
         return "PostgreSQL is not installed"
     try:
-        ran = subprocess.run(
-            [program, "--version"], capture_output=True, user=_owner(), group=_owner(), cwd="/"
-        )
+        ran = subprocess.run([*_as_somebody(), program, "--version"], capture_output=True, text=True)
     except (OSError, LookupError) as error:
         return f"Patroni cannot be run: {error}"
-    return "" if ran.returncode == 0 else "Patroni does not run"
+    return "" if ran.returncode == 0 else f"Patroni does not run: {ran.stderr}"
 
 
-def _owner() -> str | None:
-    """Whose the processes are to be, None for our own."""
-    return OWNER if os.geteuid() == 0 else None
+def _as_somebody() -> list[str]:
+    """What to begin a command with, so that it does not run as root, which PostgreSQL refuses.
+
+    In a namespace of its own root bears the name of PostgreSQL's user, and may read what root may.
+    """
+    if os.geteuid():
+        return []
+    owner = pwd.getpwnam(OWNER)
+    return ["unshare", "--user", f"--map-user={owner.pw_uid}", f"--map-group={owner.pw_gid}"]
 
 
 def eventually(
@@ -74,7 +79,7 @@ def eventually(
 
 
 class Node:
-    """One Patroni. `places` is a directory that its user may read; made by `Nodes`."""
+    """One Patroni; made by `Nodes`."""
 
     def __init__(self, name: str, etcd: str, places: Path) -> None:
         binaries, program = find_postgresql(), find_patroni()
@@ -89,9 +94,6 @@ class Node:
         self._settings = self._directory / "patroni.yml"
         self._settings.write_text(yaml.safe_dump(self._configuration(etcd, binaries)))
         self._output = self._directory / "output"
-        if os.geteuid() == 0:
-            for path in (self._directory, self._settings):
-                shutil.chown(path, OWNER, OWNER)
         self.start()
 
     def _configuration(self, etcd: str, binaries: Path) -> dict[str, Any]:
@@ -128,14 +130,12 @@ class Node:
     def start(self) -> None:
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [self._program, str(self._settings)],
+                [*_as_somebody(), self._program, str(self._settings)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=self._directory,
                 env={"PATH": os.environ["PATH"], "HOME": str(self._directory), "LC_ALL": "C"},
-                user=_owner(),
-                group=_owner(),
             )
 
     def kill(self) -> None:
@@ -199,7 +199,6 @@ class Nodes:
     def __init__(self, etcd: str) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="patroni-", ignore_cleanup_errors=True)
         places = Path(self._directory.name)
-        places.chmod(0o755)
         self.nodes = [Node(name, etcd, places) for name in ("one", "two")]
 
     def leading(self) -> Node:
