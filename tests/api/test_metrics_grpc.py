@@ -11,7 +11,12 @@ from pyetcd.api.grpc_metrics import (
 )
 from pyetcd.metrics import Registry
 
-SERVED = ["/etcdserverpb.KV/Put", "/etcdserverpb.KV/RangeStream", "/etcdserverpb.Watch/Watch"]
+SERVED = [
+    "/etcdserverpb.KV/Put",
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.Watch/Watch",
+    "/v3lockpb.Lock/Lock",
+]
 PUT, STREAM, WATCH = 'grpc_method="Put"', 'grpc_method="RangeStream"', 'grpc_service="etcdserverpb.Watch"'
 
 
@@ -108,3 +113,15 @@ def test_callers_are_told_apart_by_the_version_of_their_api() -> None:
     assert wire.lines(versions, 'client_api_version="3.7",type="unary"') == ["4"]
     assert wire.lines(versions, 'client_api_version="unknown",type="stream"') == ["2"]
     assert len(wire.lines(versions)) == 3
+
+
+def test_recipes_are_shown_from_their_first_call_on() -> None:
+    wire = Wire()
+    lock = 'grpc_method="Lock"'
+    for family in ("grpc_server_started_total", "grpc_server_handled_total", "grpc_server_msg_sent_total"):
+        assert wire.lines(family, lock) == []
+    assert wire.lines("grpc_server_handling_seconds_count", lock, extensive=True) == []
+    wire.rows[3] = wire.row(started=2, received=2, sent=1, OK=1)
+    assert wire.lines("grpc_server_started_total", lock) == ["2"]
+    assert wire.lines("grpc_server_handled_total", lock) == ["1"], "of the code it ended with"
+    assert wire.lines("grpc_server_handling_seconds_count", lock, extensive=True) == ["1"]

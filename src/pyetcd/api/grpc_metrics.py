@@ -93,6 +93,7 @@ class GrpcMetrics:
         at_once = (path for path in known if path.startswith(_AT_ONCE))
         paths = list(dict.fromkeys([*at_once, *served]))
         self._kinds = [known[path] for path in paths]
+        self._at_once = [path.startswith(_AT_ONCE) for path in paths]
         self._keys = [_labels_of(path, known[path]) for path in paths]
         place = {path: at for at, path in enumerate(served)}
         self._places = [place.get(path, -1) for path in paths]
@@ -104,7 +105,14 @@ class GrpcMetrics:
         codes = [(code, *key) for key in self._keys for code in CODES]
         labels = ("grpc_code", *_LABELS)
         registry.add(
-            Table("grpc_server_handled_total", "counter", "Calls ended, by code.", labels, codes, self._ended)
+            Table(
+                "grpc_server_handled_total",
+                "counter",
+                "Calls ended, by code.",
+                labels,
+                codes,
+                lambda: self._shown(self._ended()),
+            )
         )
         registry.rows(
             "etcd_server_client_requests_total",
@@ -119,7 +127,7 @@ class GrpcMetrics:
             registry.on_scrape(lambda: self._fill(self._handling))
 
     def _add(self, registry: Registry, name: str, text: str, read: Callable[[], Sequence[Number]]) -> None:
-        family: Family = Table(name, "counter", text, _LABELS, self._keys, read)
+        family: Family = Table(name, "counter", text, _LABELS, self._keys, lambda: self._shown(read()))
         registry.add(family)
 
     def _rows(self) -> list[tuple[str, int, Counts]]:
@@ -129,6 +137,11 @@ class GrpcMetrics:
             (kind, self._malformed[place], counts[place]) if place >= 0 else (kind, 0, _NOTHING)
             for kind, place in zip(self._kinds, self._places, strict=True)
         ]
+
+    def _shown(self, numbers: Sequence[Number]) -> list[Number | None]:
+        """With None for what etcd would not show yet. Each method has as many numbers as any other."""
+        each = len(numbers) // len(self._at_once)
+        return [number if number or self._at_once[at // each] else None for at, number in enumerate(numbers)]
 
     def _started(self) -> list[Number]:
         return [row[0] - malformed for _, malformed, row in self._rows()]
@@ -154,7 +167,9 @@ class GrpcMetrics:
         return unary + streams
 
     def _fill(self, family: HistogramVec) -> None:
-        for key, (_, _, row) in zip(self._keys, self._rows(), strict=True):
+        for key, at_once, (_, _, row) in zip(self._keys, self._at_once, self._rows(), strict=True):
+            if not at_once and not any(row[5]):
+                continue
             cell = family.cell(*key)
             cell.counts = list(row[5])
             cell.total = row[6]

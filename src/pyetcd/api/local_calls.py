@@ -1,4 +1,4 @@
-"""Calls that come from this process instead of over gRPC: the JSON gateway makes them.
+"""Calls that come from this process instead of over gRPC: the JSON gateway makes them, and watches within.
 
 To a handler such a call is like any other: it has an id, is answered through the `Outbox`, and a stream's
 messages go to the wire. What tells it apart is that its id is negative; who made it is a `Caller`, and takes
@@ -40,7 +40,7 @@ class _Open:
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
-        self.method = -1  # none of the wire's, until it has come to the dispatcher
+        self.method = -1  # none of the wire's, until it has come to the dispatcher, which not all do
         self.payload: bytes | None = None  # of a unary call
         self.meta: Meta | None = None
         self.began = 0.0
@@ -105,7 +105,8 @@ class LocalCalls:
         known = self._open.get(call)
         if known is None:
             return -1
-        self.counts.sent(known.method, _size(body))
+        if known.method >= 0:
+            self.counts.sent(known.method, _size(body))
         return known.caller.sent(body)
 
     def _end(self, call: int, code: int, body: Body | None) -> _Open | None:

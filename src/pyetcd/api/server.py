@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
+from pyetcd.api.election import Election
 from pyetcd.api.gateway.exchanges import Parts
 from pyetcd.api.gateway.gateway import Gateway
 from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
@@ -18,11 +19,13 @@ from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
 from pyetcd.api.http_metrics import Scrapes
 from pyetcd.api.http_vars import variables
+from pyetcd.api.inside import Inside
 from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
 from pyetcd.api.listeners import listen, load_tls, log_serving, planned
 from pyetcd.api.local_counts import LocalCounts
+from pyetcd.api.lock import Lock
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.metrics_port import MetricsPort
 from pyetcd.api.request_stats import RequestStats
@@ -96,13 +99,21 @@ class ClientServer:
         watch = Watch(self.hub, self._leadership, outbox.finish)
         leases = Leases(member, outbox, self._leadership, loop)
         unary: Mapping[str, Unary] = {**kv.unary, **leases.unary, **maintenance.unary, **health.unary}
-        coroutines: Mapping[str, AsyncUnary] = {**maintenance.coroutines, **cluster.coroutines}
+        inside = Inside(member, self.hub, outbox.local)
+        lock, election = Lock(inside), Election(inside, outbox, self._leadership)
+        coroutines: Mapping[str, AsyncUnary] = {
+            **maintenance.coroutines,
+            **cluster.coroutines,
+            **lock.coroutines,
+            **election.coroutines,
+        }
         streams: Mapping[str, OpenStream] = {
             **kv.streams,
             **watch.streams,
             **leases.streams,
             **maintenance.streams,
             **health.streams,
+            **election.streams,
         }
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
         assert set(streams) == set(STREAMS), "every announced stream has a handler"
@@ -218,6 +229,12 @@ UNARY = (
     "/etcdserverpb.Cluster/MemberUpdate",
     "/etcdserverpb.Cluster/MemberList",
     "/etcdserverpb.Cluster/MemberPromote",
+    "/v3lockpb.Lock/Lock",
+    "/v3lockpb.Lock/Unlock",
+    "/v3electionpb.Election/Campaign",
+    "/v3electionpb.Election/Proclaim",
+    "/v3electionpb.Election/Leader",
+    "/v3electionpb.Election/Resign",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
 )
@@ -226,6 +243,7 @@ STREAMS = (
     "/etcdserverpb.Watch/Watch",
     "/etcdserverpb.Lease/LeaseKeepAlive",
     "/etcdserverpb.Maintenance/Snapshot",
+    "/v3electionpb.Election/Observe",
     "/grpc.health.v1.Health/Watch",
 )
 

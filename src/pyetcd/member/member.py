@@ -352,7 +352,7 @@ class Member:
             self.times.answered(kind, True).observe(0.0)  # a success to etcd: only what raft refuses is none
             raise errors.REQUEST_TOO_LARGE
 
-    async def request(self, kind: int, payload: bytes, request: Request) -> Answer:
+    async def request(self, kind: int, payload: bytes, request: Request, cost: int = 0) -> Answer:
         """`propose` for coroutines."""
         future: asyncio.Future[Answer] = self._loop.create_future()
 
@@ -365,7 +365,7 @@ class Member:
                 assert error is not None, "a request ends with an answer or an error"
                 future.set_exception(error)
 
-        self.propose(kind, payload, request, done, None)
+        self.propose(kind, payload, request, done, None, cost)
         self._loop.call_soon(self.end_of_turn)
         return await future
 

@@ -155,9 +155,8 @@ def _without_secrets(argv: Sequence[str]) -> list[str]:
 
 
 def _run(config: ServerConfig) -> int:
+    import asyncio
     import signal
-
-    import uvloop
 
     # Until the member is there to be stopped, SIGINT just ends the process, as SIGTERM does: without this it
     # would be met by Python's traceback.
@@ -175,7 +174,7 @@ def _run(config: ServerConfig) -> int:
     try:
         look_at_data_dir(OsFiles(), config.data_dir)
         check_start(config)
-        code = uvloop.run(run(config))
+        code = asyncio.run(run(config))
     except DataDirError as error:
         _log.fatal(error.message, error.fields)
         return 1
