@@ -1,21 +1,24 @@
-"""The Maintenance service: status, alarms, hashes, and who leads."""
+"""The Maintenance service: status, alarms, hashes, defragmentation, and who leads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pyetcd import logs
 from pyetcd._native import Meta
 from pyetcd.api.dispatch import AsyncUnary, Body, OpenStream, Outbox, Unary
+from pyetcd.api.health import Health
 from pyetcd.api.snapshot import SnapshotStream
 from pyetcd.member.alarms import name_of
 from pyetcd.member.member import Member
 from pyetcd.member.quota import DEFAULT_BYTES
 from pyetcd.proto import errors, strict
-from pyetcd.proto.errors import INVALID_ARGUMENT, EtcdError
+from pyetcd.proto.errors import INVALID_ARGUMENT, UNKNOWN, EtcdError
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import (
     AlarmMember,
     AlarmRequest,
+    DefragmentRequest,
     DowngradeInfo,
     HashKVRequest,
     HashKVResponse,
@@ -25,9 +28,13 @@ from pyetcd.proto.rpc_pb2 import (
     StatusRequest,
     StatusResponse,
 )
+from pyetcd.storage.backend import BackendFailed
+from pyetcd.storage.bolt import DatabaseError
 from pyetcd.version import SERVER_VERSION
 
 ALARM = InternalRaftRequest.ALARM_FIELD_NUMBER
+
+_log = logs.get("api")
 
 
 def alarm_text(alarm: AlarmMember) -> str:
@@ -39,14 +46,16 @@ def alarm_text(alarm: AlarmMember) -> str:
 class Maintenance:
     """etcdserverpb.Maintenance."""
 
-    def __init__(self, member: Member, outbox: Outbox) -> None:
+    def __init__(self, member: Member, outbox: Outbox, health: Health) -> None:
         self._member = member
+        self._health = health
         self.streams: Mapping[str, OpenStream] = {
             "/etcdserverpb.Maintenance/Snapshot": lambda call, meta: SnapshotStream(member, outbox, call),
         }
         self.unary: Mapping[str, Unary] = {"/etcdserverpb.Maintenance/Status": self.status}
         self.coroutines: Mapping[str, AsyncUnary] = {
             "/etcdserverpb.Maintenance/Alarm": self.alarm,
+            "/etcdserverpb.Maintenance/Defragment": self.defragment,
             "/etcdserverpb.Maintenance/Hash": self.hash,
             "/etcdserverpb.Maintenance/HashKV": self.hash_kv,
             "/etcdserverpb.Maintenance/MoveLeader": self.move_leader,
@@ -87,6 +96,22 @@ class Maintenance:
         """Hand the leadership on. The answer is empty, header and all, as etcd's."""
         request = strict.parse(MoveLeaderRequest, payload)
         await self._member.transfer.move(request.targetID)
+        return b""
+
+    async def defragment(self, call: int, payload: bytes, meta: Meta) -> Body:
+        """The answer is empty, header and all, as etcd's."""
+        strict.parse(DefragmentRequest, payload)
+        _log.info("starting defragment")
+        if self._member.config.feature("StopGRPCServiceOnDefrag"):
+            self._health.set_serving(False, "defrag is active")
+        try:
+            await self._member.defragment()
+        except (OSError, DatabaseError, BackendFailed) as error:
+            _log.warn("failed to defragment", {"error": error})
+            raise EtcdError(UNKNOWN, str(error)) from None
+        finally:
+            self._health.set_serving(True)
+        _log.info("finished defragment")
         return b""
 
     async def hash(self, call: int, payload: bytes, meta: Meta) -> Body:

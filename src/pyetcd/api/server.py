@@ -81,8 +81,8 @@ class ClientServer:
         counts = LocalCounts(len(names))
         outbox.local.counts, outbox.local.on_slow = counts, stats.note
         outbox.local.slow_seconds = stats.slow_seconds
-        kv, maintenance = KV(member, outbox), Maintenance(member, outbox)
-        cluster, health = Cluster(member, unix), Health(outbox)
+        kv, cluster, self._health = KV(member, outbox), Cluster(member, unix), Health(outbox)
+        maintenance = Maintenance(member, outbox, self._health)
         self._leadership = Leadership(member)
         self._leadership_seconds = config.election_ticks * config.heartbeat_interval_ms / 1000
         self.hub = WatchHub(
@@ -98,7 +98,7 @@ class ClientServer:
         member.store.watch(self.hub.on_change, self.hub.on_bulk, self.hub.restored)
         watch = Watch(self.hub, self._leadership, outbox.finish)
         leases = Leases(member, outbox, self._leadership, loop)
-        unary: Mapping[str, Unary] = {**kv.unary, **leases.unary, **maintenance.unary, **health.unary}
+        unary: Mapping[str, Unary] = {**kv.unary, **leases.unary, **maintenance.unary, **self._health.unary}
         inside = Inside(member, self.hub, outbox.local)
         lock, election = Lock(inside), Election(inside, outbox, self._leadership)
         coroutines: Mapping[str, AsyncUnary] = {
@@ -112,7 +112,7 @@ class ClientServer:
             **watch.streams,
             **leases.streams,
             **maintenance.streams,
-            **health.streams,
+            **self._health.streams,
             **election.streams,
         }
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
@@ -175,6 +175,7 @@ class ClientServer:
     def serve(self) -> None:
         """Answer from now on."""
         self._serving = True
+        self._health.set_serving(True)
         self._check_leadership()
         self._turn()
         log_serving(self._listeners)
@@ -221,6 +222,7 @@ UNARY = (
     "/etcdserverpb.Lease/LeaseLeases",
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Alarm",
+    "/etcdserverpb.Maintenance/Defragment",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
     "/etcdserverpb.Maintenance/MoveLeader",

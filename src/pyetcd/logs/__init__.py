@@ -52,6 +52,7 @@ __all__ = [
     "quote",
     "set_level",
     "setup",
+    "stopwatch",
 ]
 
 DEBUG: Final = 0
@@ -309,3 +310,9 @@ def flush(timeout_seconds: float = 1.0) -> None:
     """Before leaving: give outputs whose reader is slow this long to take what is left."""
     for sink in _output.sinks:
         sink.flush(timeout_seconds)
+
+
+def stopwatch() -> Callable[[], str]:
+    """What tells how long ago this was, as a field of a line."""
+    began = time.monotonic()
+    return lambda: duration(time.monotonic() - began)

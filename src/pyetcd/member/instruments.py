@@ -81,6 +81,7 @@ class Instruments:
                 "etcd_server_learner_promote_successes": lambda: member.reconfiguration.promotions,
                 "etcd_server_snapshot_apply_in_progress_total": lambda: member.installer.in_progress,
                 "etcd_disk_wal_write_bytes_total": lambda: member.log_bytes_written,
+                "etcd_disk_defrag_inflight": lambda: int(member.defragmentation.under_way),
             }
         )
 
@@ -175,6 +176,7 @@ class Instruments:
         _take(member.incoming.sync_seconds, histogram("etcd_snap_db_fsync_duration_seconds"))
         _take(member.incoming.save_seconds, histogram("etcd_snap_db_save_total_duration_seconds"))
         _take(member.snapshot_seconds, histogram("etcd_disk_backend_snapshot_duration_seconds"))
+        _take(member.defragmentation.seconds, histogram("etcd_disk_backend_defrag_duration_seconds"))
         _take(member.hash_seconds, histogram("etcd_mvcc_hash_duration_seconds"))
         _take(member.hash_revision_seconds, histogram("etcd_mvcc_hash_rev_duration_seconds"))
         compactions = member.store.compactions

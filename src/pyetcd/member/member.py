@@ -57,6 +57,7 @@ from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest, Range
 from pyetcd.proto.splice import ResponseHeaders, field_head, varint
 from pyetcd.raft import AnyConfChange, Snapshot
 from pyetcd.storage.backend import Backend
+from pyetcd.storage.defrag import Defragmentation
 
 ADVANCE_CHECKS = 100
 ADVANCE_CHECK_SECONDS = 0.05
@@ -209,6 +210,9 @@ class Member:
         )
         self.transport = Transport(self.id, self.cluster_id, advertised, wire, self.peers, loop)
         self.snapshot_seconds: list[float] = []  # of databases sent out; the metrics take them away
+        self.defragmentation = Defragmentation(
+            opened.files, self.backend, opened.executor, sync=not config.unsafe_no_fsync
+        )
         self._executor = opened.executor
         outgoing = SnapshotSender(
             self.id,
@@ -571,6 +575,27 @@ class Member:
             self.snapshot_seconds.append(self._loop.time() - begun)
 
         return PinnedDatabase(self.backend.pin(), self._executor, closed)
+
+    async def defragment(self) -> None:
+        """Give the space of the database's free pages back. It goes on when who asked for it has gone."""
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        async def run() -> None:
+            try:
+                await self.defragmentation.run()
+            except asyncio.CancelledError:
+                if not done.done():
+                    done.set_exception(errors.STOPPED())
+                raise
+            except Exception as error:
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(None)
+
+        self._spawn(run())
+        await done
 
     async def hash(self) -> tuple[int, int]:
         """Hash over all buckets, and the revision it holds for."""

@@ -32,6 +32,7 @@ from pyetcd.cluster.members import Member, to_json
 from pyetcd.cluster.membership import MEMBERS, BadMembership, Membership
 from pyetcd.cluster.urls import parse_cluster
 from pyetcd.cluster.versions import UnknownStorage, Version, check_storage_version
+from pyetcd.logs.gotext import decimal_size
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.forcing import committed, entries_for_one, is_removed
 from pyetcd.member.position import Position
@@ -49,6 +50,7 @@ from pyetcd.raft import (
 )
 from pyetcd.raft.codec import conf_change_of, encode_conf_state
 from pyetcd.storage.backend import Backend
+from pyetcd.storage.defrag import defragment_now
 from pyetcd.storage.files import Files
 from pyetcd.storage.schema import (
     AUTH,
@@ -149,7 +151,7 @@ class _Opening:
 
     def again(self, found: Found) -> Opened:
         """The member whose log is there."""
-        backend = self._found_database(found)
+        backend = self._defragmented(self._found_database(found))
         try:
             return self._continue(found, backend)
         except BaseException:
@@ -175,6 +177,30 @@ class _Opening:
             return backend
         backend.discard()
         return self._take_over(received)
+
+    def _defragmented(self, backend: Backend) -> Backend:
+        """The database, without its free pages if there are as many as the flag says."""
+        threshold = self.config.bootstrap_defrag_threshold_megabytes << 20
+        size, in_use = backend.size_bytes, backend.size_in_use_bytes
+        if not threshold:
+            return backend
+        if size - in_use < threshold:
+            fields = {
+                "current-db-size-bytes": size,
+                "current-db-size": decimal_size(size),
+                "current-db-size-in-use-bytes": in_use,
+                "current-db-size-in-use": decimal_size(in_use),
+                "bootstrap-defrag-threshold-bytes": threshold,
+                "bootstrap-defrag-threshold": decimal_size(threshold),
+            }
+            _log.info("Skipping defragmentation", fields)
+            return backend
+        path = backend.path
+        try:
+            defragment_now(self.files, backend)
+        finally:
+            backend.discard()
+        return self._database(path)
 
     def _received(self, found: Found, applied: int) -> str | None:
         marker = read_only(self.files, self.place.wal, entry=Entry).marker

@@ -178,16 +178,17 @@ class Installer:
         }
         _log.info("applying snapshot", fields)
         try:
-            await self._backend.quiesce()
-            fresh = await self._opened(snapshot.index)
-            try:
-                _log.info("applySnapshot: opened snapshot backend")
-                _log.info("restoring mvcc store")
-                restored = await self._jobs.run(restore(fresh))
-            except BaseException:
-                fresh.discard()
-                raise
-            self._adopt(fresh, restored, snapshot)
+            async with self._backend.exchanging:
+                await self._backend.quiesce()
+                fresh = await self._opened(snapshot.index)
+                try:
+                    _log.info("applySnapshot: opened snapshot backend")
+                    _log.info("restoring mvcc store")
+                    restored = await self._jobs.run(restore(fresh))
+                except BaseException:
+                    fresh.discard()
+                    raise
+                self._adopt(fresh, restored, snapshot)
         except Exception as error:  # half of it may have happened: the next start decides by the log
             self._backend.hold()  # whatever is still written, into whichever database, is never committed
             self._on_failure(error)

@@ -85,6 +85,8 @@ class Backend:
         self.before_commit: Callable[[], None] = lambda: None
         self.on_commit: Callable[[CommitTimes], None] = lambda times: None
         self.on_failure: Callable[[BaseException], None] = lambda error: None
+        self.on_committed: Callable[[WriteBuffer], None] | None = None  # told what is durable now
+        self.exchanging = asyncio.Lock()  # held by who puts another database in the place of this one
         self.failure: BaseException | None = None
         self.full = False
         self.commits = 0
@@ -130,6 +132,11 @@ class Backend:
 
     # -- sizes
     # ----------------------------------------------------------------------------------------------------
+
+    @property
+    def database(self) -> Database:
+        """What is committed to, until another takes its place."""
+        return self._database
 
     @property
     def path(self) -> str:
@@ -364,7 +371,7 @@ class Backend:
             self._database.close()
 
     async def quiesce(self) -> None:
-        """Hold commits back, for `replace`; returns when none is under way. BackendFailed."""
+        """Hold commits back, for `replace` and `exchange`; returns when none is under way. BackendFailed."""
         self._raise_failure()
         self.hold()
         if self._frozen is not None:
@@ -390,6 +397,15 @@ class Backend:
         self._holds = 1
         self.release()
         self._wake(None)
+
+    def exchange(self, copy: Database) -> None:
+        """Go on with a database that holds the same as what is committed. What is buffered stays; so do pins,
+        which are of the old one."""
+        assert self._holds, "quiesce first"
+        assert self._frozen is None, "quiesce first"
+        self._database.close()
+        self._database = copy
+        self.commits += 1  # sizes have changed
 
     def discard(self) -> None:
         """Close the file as it is, dropping what is buffered: for a start that is refused."""
@@ -422,7 +438,7 @@ class Backend:
                 self._wanted = False
                 await self._commit_once()
         except BaseException as error:
-            self._fail(error)
+            self.fail(error)
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -439,6 +455,8 @@ class Backend:
             await loop.run_in_executor(self._executor, self._database.make_durable, commit)
             self._database.install(commit)
             ended = loop.time()
+            if self.on_committed is not None:
+                self.on_committed(self._frozen)
             self._frozen = None
             self.commits += 1
             times = CommitTimes(rebalance, spill, written + ended - ready, ended - started, commit.page_count)
@@ -508,7 +526,8 @@ class Backend:
             self.commit_now()
         self._database.close()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """It takes no more."""
         self.failure = error
         self._wake(error)
         self.on_failure(error)

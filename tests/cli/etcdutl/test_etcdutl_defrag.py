@@ -10,8 +10,8 @@ import pytest
 from crash_files import Killed, StepFiles, steps_of
 from utl_runner import Utl, content, make_database
 
-from pyetcd.cli.etcdutl.defrag import COPY, defragment
 from pyetcd.storage.backend import Backend
+from pyetcd.storage.defrag import PREFIX, defragment_now
 from pyetcd.storage.files import OsFiles
 from pyetcd.storage.schema import KEY, META, revision_key
 
@@ -34,7 +34,7 @@ def database(tmp_path: Path) -> Path:
 def defragment_at(database: Path, files: OsFiles) -> None:
     backend = Backend.open(files, str(database), None)
     try:
-        defragment(files, backend)
+        defragment_now(files, backend)
     finally:
         backend.discard()
 
@@ -80,12 +80,12 @@ def test_killed_at_any_step_it_leaves_the_database_or_its_copy(database: Path) -
             defragment_at(database, StepFiles(last))
         assert content(database) == before, steps[last]
     defragment_at(database, OsFiles())
-    assert not (database.parent / COPY).exists(), "what was left behind is cleared away"
+    assert not (database.parent / (PREFIX + "defrag")).exists(), "what was left behind is cleared away"
 
 
 def test_the_copy_is_on_disk_before_it_takes_the_name(database: Path) -> None:
     steps = steps_of(lambda files: defragment_at(database, files))
-    copy = str(database.parent / COPY)
+    copy = str(database.parent / (PREFIX + "defrag"))
     renamed = steps.index(("rename", str(database)))
     assert [kind for kind, name in steps[:renamed] if name == copy][-1] == "sync"
     assert ("sync names", str(database.parent)) in steps[renamed:]
@@ -97,11 +97,11 @@ def test_a_full_disk_leaves_the_database_as_it_was(database: Path) -> None:
     steps = steps_of(lambda files: defragment_at(database, files))
     database.write_bytes(original)
     for last, (kind, name) in enumerate(steps):
-        if kind in ("write", "truncate", "create") and name.endswith(COPY):
+        if kind in ("write", "truncate", "create") and name.endswith(PREFIX + "defrag"):
             with pytest.raises(OSError, match="No space"):
                 defragment_at(database, StepFiles(last, full))
             assert database.read_bytes() == original
-            assert not (database.parent / COPY).exists()
+            assert not (database.parent / (PREFIX + "defrag")).exists()
 
 
 def test_a_member_that_runs_is_left_alone(utl: Utl, database: Path) -> None:

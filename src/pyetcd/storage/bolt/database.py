@@ -218,8 +218,14 @@ class Database:
             self._files.truncate(self._fd, needed + self._grow_bytes)
             self._file_size = needed + self._grow_bytes
 
+    def renamed(self, path: str) -> None:
+        """The file has another name now, and so has that of its checksums."""
+        self.path = self.pages.path = path
+        if self._sums is not None:
+            self._sums.path = path + ".sum"
+
     def close(self) -> None:
-        """Give the lock back. Pins must be closed before."""
+        """Give the lock back. What is pinned can still be read."""
         self._files.funlock(self._fd)
         self._files.close(self._fd)
         if self._sums is not None:
