@@ -82,6 +82,7 @@ class Member:
         self.failures: list[Exception] = []
         self.dropped: list[bytes] = []
         self.busy_on = busy_on
+        self.is_full = False
         storage = MemoryStorage()
         self.log = Log(storage)
         path = str(directory / "wal")
@@ -116,6 +117,7 @@ class Member:
             on_dropped=self.dropped.extend,
             on_failure=self.failures.append,
             send=lambda messages: None,
+            is_full=lambda: self.is_full,
             snapshots=NoSnapshots(),
         )
 
@@ -159,6 +161,27 @@ def test_proposals_are_applied_once_each_and_in_order(tmp_path: Path) -> None:
         member.consensus.flush()
     member.until(lambda: len(member.applied) == 1000)
     assert member.applied == expected
+    member.close()
+
+
+def test_proposals_wait_while_the_database_is_full(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    member.is_full = True
+    for number in range(10):
+        member.consensus.propose(b"%d" % number)
+        member.consensus.flush()
+    assert member.consensus.waiting_bytes == 10
+    member.consensus.withdraw({b"3", b"4"})
+    assert member.consensus.waiting_bytes == 8
+    for _ in range(5):
+        member.consensus.tick()
+    assert member.applied == []
+    member.is_full = False
+    member.consensus.flush()
+    assert member.consensus.waiting_bytes == 0
+    member.until(lambda: len(member.applied) == 8)
+    assert member.applied == [b"0", b"1", b"2", b"5", b"6", b"7", b"8", b"9"]
     member.close()
 
 

@@ -10,6 +10,8 @@ also wait for a leader, and while leadership is moving. Rules that hold here:
 * A snapshot of the leader's is durable, file first, then marker, then the hard state that calls its index
   committed, before raft hears so, and only then put in the place of the state machine, as one more thing to
   be applied. While its file is written nothing else is appended.
+* Proposals also wait while `is_full` says that the state machine has more to store than it should; whoever
+  proposes bounds them by `waiting_bytes`.
 * Nothing leaves for a member that has been removed.
 * A failed write to the log, or a log that contradicts itself, is final: `on_failure` is told, nothing more is
   proposed or applied.
@@ -68,6 +70,7 @@ class Consensus:
         on_dropped: Callable[[list[bytes]], None],
         on_failure: Callable[[Exception], None],
         send: Callable[[list[Message]], None],
+        is_full: Callable[[], bool],
         snapshots: Snapshots,
     ) -> None:
         self.node = node
@@ -80,8 +83,10 @@ class Consensus:
         self._on_dropped = on_dropped
         self._on_failure = on_failure
         self._send = send
+        self._is_full = is_full
         self._snapshots = snapshots
         self._proposals: list[bytes] = []
+        self.waiting_bytes = 0  # of these
         self._as_leader: list[tuple[int, bytes]] = []  # proposals, each for one term of ours as leader
         self._appending: deque[tuple[int, Ready]] = deque()  # by the sequence number that makes it durable
         self._batch = 0  # the sequence number that makes the last batch of proposals durable
@@ -99,6 +104,7 @@ class Consensus:
     def propose(self, data: bytes) -> None:
         """Queue an entry; it goes out with `flush`, or waits for a leader."""
         self._proposals.append(data)
+        self.waiting_bytes += len(data)
 
     def propose_as_leader(self, term: int, data: bytes) -> None:
         """The same, for an entry that only the leader of `term` may propose: dropped unless that is still us
@@ -109,6 +115,7 @@ class Consensus:
         """Forget what has not gone out of these."""
         if self._proposals:
             self._proposals = [data for data in self._proposals if data not in proposals]
+            self.waiting_bytes = sum(map(len, self._proposals))
 
     def propose_change(self, change: AnyConfChange) -> None:
         """Propose a change of the configuration. Raises ProposalDropped."""
@@ -126,6 +133,7 @@ class Consensus:
             proposed = bool(self._proposals) and self._may_propose()
             if proposed:
                 proposals, self._proposals = self._proposals, []
+                self.waiting_bytes = 0
                 try:
                     self.node.propose(proposals)
                 except ProposalDropped:
@@ -138,7 +146,12 @@ class Consensus:
 
     def _may_propose(self) -> bool:
         appending, node = self._appending, self.node
-        return (not appending or appending[0][0] > self._batch) and bool(node.lead) and not node.transferee
+        return (
+            (not appending or appending[0][0] > self._batch)
+            and bool(node.lead)
+            and not node.transferee
+            and not self._is_full()
+        )
 
     def save_snapshot(self, index: int, term: int, conf_state: bytes, saved: Callable[[], None]) -> None:
         """Mark in the log that the database has everything up to `index`. `saved` is called when that is

@@ -61,6 +61,7 @@ from pyetcd.storage.defrag import Defragmentation
 
 ADVANCE_CHECKS = 100
 ADVANCE_CHECK_SECONDS = 0.05
+WAITING_BYTES_MAX = 64 << 20  # proposals that wait for the database, beyond which requests are refused
 MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
 PUBLISH_RETRY_SECONDS = 0.1
 CHECKPOINTS_SINCE = Version(3, 6)  # from this cluster version on, every member keeps checkpoints of leases
@@ -128,6 +129,7 @@ class Member:
         self._room = 0
         self._room_as_of = -1
         self._raising_alarm = False
+        self._waits_for_backend = False
         self.leader_changes = 0  # leaders seen to come
         self.late_heartbeats = 0  # as leader
         self.hash_seconds: list[float] = []  # of databases, and of revisions; the metrics take them away
@@ -193,6 +195,7 @@ class Member:
             on_dropped=self._dropped,
             on_failure=on_failure,
             send=lambda messages: self.peers.send(messages),
+            is_full=lambda: self.backend.full and self._waits_for_backend,
             snapshots=self.installer,
         )
         advertised = [url.text for url in config.initial_advertise_peer_urls]
@@ -328,14 +331,29 @@ class Member:
         if cost and not self._has_room(cost):
             self._raise_no_space()
             raise errors.NO_SPACE
-        if self.committed_index > self._position.index + MAX_APPLY_GAP or self.backend.full:
+        if self.committed_index > self._position.index + MAX_APPLY_GAP:
             raise errors.TOO_MANY_REQUESTS
+        if self.backend.full:
+            self._wait_for_backend()
         if len(payload) + 32 > self.config.max_request_bytes:
             self._check_size(kind, payload)
         tag = self._tags.get(kind)
         if tag is None:
             tag = self._tags[kind] = varint(kind << 3 | 2)
         self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, self._loop.time()))
+
+    def _wait_for_backend(self) -> None:
+        """The database takes its time: proposals wait until it has caught up, as many as may."""
+        if self.backend.is_held or self.consensus.waiting_bytes > WAITING_BYTES_MAX:
+            raise errors.TOO_MANY_REQUESTS
+        if not self._waits_for_backend:
+            self._waits_for_backend = True
+            self._spawn(self._go_on_when_drained())
+
+    async def _go_on_when_drained(self) -> None:
+        await self.backend.drained()
+        self._waits_for_backend = False
+        self.end_of_turn()
 
     def _propose_as_leader(
         self, term: int, kind: int, payload: bytes, request: Request, done: Done[Token], token: Token

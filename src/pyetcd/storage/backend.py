@@ -333,6 +333,11 @@ class Backend:
             self._released.set_result(None)
             self._released = None
 
+    @property
+    def is_held(self) -> bool:
+        """Between `hold` and `release`."""
+        return self._holds > 0
+
     async def commit(self) -> None:
         """Returns when everything put so far is on disk. BackendFailed when it cannot be."""
         self._raise_failure()

@@ -1,0 +1,141 @@
+"""`python -m bench.upkeep`: puts on a large database, alone, while it is streamed as a snapshot, and while it
+is defragmented; pyetcd beside real etcd. Writes a table to bench/results.
+
+Latencies are of windows of a second. While the upkeep lasts, the worst window counts; alone, the median one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from bench.load import Sample, run
+from bench.process import anonymous_bytes
+from bench.programs import REPOSITORY, Programs, build
+from bench.rounds import progress
+from bench.servers import GO, PYETCD, Server
+from pyetcd.proto.rpc_pb2 import DefragmentRequest, SnapshotRequest
+
+CLIENTS = 8
+VALUE_BYTES = 10 << 10
+ALONE_WINDOWS = 8
+CALL_SECONDS = 1200
+MIB = 1 << 20
+ALONE, SNAPSHOT, DEFRAGMENT = "alone", "snapshot", "defragment"
+
+
+@dataclass
+class Seen:
+    """What one server did during one kind of upkeep."""
+
+    windows: list[Sample] = field(default_factory=list)
+    seconds: float = 0.0
+    grown_bytes: int = 0
+
+    def p99_ms(self, choose: Callable[[Sequence[float]], float]) -> float:
+        """Where no put was answered at all, it took as long as the upkeep."""
+        answered = [window.p99_us for window in self.windows if window.ops]
+        return choose(answered) / 1000 if answered else self.seconds * 1000
+
+    @property
+    def throughput(self) -> float:
+        return statistics.median(window.throughput for window in self.windows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.upkeep", description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=1024, help="of the database (default 1024)")
+    options = parser.parse_args()
+    programs = build()
+    seen: dict[str, dict[str, Seen]] = {}
+    for kind in (GO, PYETCD):
+        server = Server(kind, programs)
+        try:
+            server.start()
+            seen[kind] = measure(programs, server, options.megabytes)
+        finally:
+            server.discard()
+    name = f"{datetime.datetime.now(datetime.UTC).date().isoformat()}-upkeep.md"
+    text = table(seen, options.megabytes)
+    (REPOSITORY / "bench" / "results" / name).write_text(text)
+    print(text)
+    return 0
+
+
+def measure(programs: Programs, server: Server, megabytes: int) -> dict[str, Seen]:
+    keys = megabytes * MIB // VALUE_BYTES
+    filled = run(programs, server, "fill", clients=CLIENTS, keys=keys, value_bytes=VALUE_BYTES)
+    progress(f"fill {server.kind}: {megabytes} MiB in {filled.seconds:.0f} s")
+    alone = Seen()
+    for _ in range(ALONE_WINDOWS):
+        alone.windows.append(window(programs, server))
+    with grpc.insecure_channel(server.endpoint, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        return {
+            ALONE: alone,
+            SNAPSHOT: during(programs, server, lambda: read_snapshot(channel)),
+            DEFRAGMENT: during(programs, server, lambda: defragment(channel)),
+        }
+
+
+def window(programs: Programs, server: Server) -> Sample:
+    return run(programs, server, "put", clients=CLIENTS, seconds=1.0)
+
+
+def during(programs: Programs, server: Server, upkeep: Callable[[], None]) -> Seen:
+    seen = Seen()
+    before = anonymous_bytes(server.pid)
+    thread = threading.Thread(target=upkeep)
+    began = time.monotonic()
+    thread.start()
+    while thread.is_alive():
+        seen.windows.append(window(programs, server))
+        seen.grown_bytes = max(seen.grown_bytes, anonymous_bytes(server.pid) - before)
+    thread.join()
+    seen.seconds = time.monotonic() - began
+    progress(f"{server.kind}: {seen.seconds:.0f} s, p99 {seen.p99_ms(max):.1f} ms at worst")
+    return seen
+
+
+def read_snapshot(channel: grpc.Channel) -> None:
+    stream = channel.unary_stream(
+        "/etcdserverpb.Maintenance/Snapshot", request_serializer=SnapshotRequest.SerializeToString
+    )
+    for _ in stream(SnapshotRequest(), timeout=CALL_SECONDS):
+        pass
+
+
+def defragment(channel: grpc.Channel) -> None:
+    call = channel.unary_unary(
+        "/etcdserverpb.Maintenance/Defragment", request_serializer=DefragmentRequest.SerializeToString
+    )
+    call(DefragmentRequest(), timeout=CALL_SECONDS)
+
+
+def table(seen: dict[str, dict[str, Seen]], megabytes: int) -> str:
+    lines = [
+        f"# Upkeep of a database of {megabytes} MiB\n",
+        f"{CLIENTS} clients put all the while. Snapshots are read by a client in Python on the same machine. "
+        "Memory is anonymous memory beyond what there was before.\n",
+        "| | | duration, s | puts, per s | p99, ms | beside alone | memory, MiB |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for kind, kinds in seen.items():
+        alone = kinds[ALONE].p99_ms(statistics.median)
+        for name, one in kinds.items():
+            p99 = alone if name == ALONE else one.p99_ms(max)
+            lines.append(
+                f"| {kind} | {name} | {one.seconds:.0f} | {one.throughput:,.0f} | {p99:.1f} | "
+                f"{p99 / alone:.1f}x | {one.grown_bytes / MIB:.0f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
