@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import statistics
 import threading
 import time
@@ -73,6 +74,7 @@ def measure(programs: Programs, server: Server, megabytes: int) -> dict[str, See
     keys = megabytes * MIB // VALUE_BYTES
     filled = run(programs, server, "fill", clients=CLIENTS, keys=keys, value_bytes=VALUE_BYTES)
     progress(f"fill {server.kind}: {megabytes} MiB in {filled.seconds:.0f} s")
+    os.sync()  # what filling has left for the disk to do
     alone = Seen()
     for _ in range(ALONE_WINDOWS):
         alone.windows.append(window(programs, server))
@@ -89,6 +91,7 @@ def window(programs: Programs, server: Server) -> Sample:
 
 
 def during(programs: Programs, server: Server, upkeep: Callable[[], None]) -> Seen:
+    os.sync()
     seen = Seen()
     before = anonymous_bytes(server.pid)
     thread = threading.Thread(target=upkeep)

@@ -102,8 +102,9 @@ def finish(twins: Twins, streams: list[TwinStreams]) -> None:
         stream.create(WatchCreateRequest(key=b"the end", watch_id=424242))
     twins.ask(PutRequest(key=b"the end"))
     for stream in streams:
+        for end in (stream.ours, stream.theirs):
+            assert end.wait_for(lambda said: len(said.watchers[424242]) == 2), "the last watcher is not told"
         stream.settle()
-        assert len(stream.theirs.transcript.watchers[424242]) == 2
 
 
 @pytest.mark.parametrize("start", [-1, 0, 1, 2])

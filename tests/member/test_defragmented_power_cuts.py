@@ -44,6 +44,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defrag, "BATCH_ITEMS", 30)
     monkeypatch.setattr(defrag, "LAST_STEP_CHANGES", 10)
     monkeypatch.setattr(defrag, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(defrag, "BUSY_SECONDS", 60.0)
     monkeypatch.setattr(database, "GROW_BYTES", 64 << 10)
 
 

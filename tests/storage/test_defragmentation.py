@@ -31,6 +31,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defrag, "LAST_STEP_CHANGES", 40)
     monkeypatch.setattr(defrag, "BATCH_ITEMS", 50)
     monkeypatch.setattr(defrag, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(defrag, "BUSY_SECONDS", 60.0)
 
 
 class Writer:
@@ -119,7 +120,7 @@ def test_what_is_written_meanwhile_is_all_there(seed: int, tmp_path: Path) -> No
             task = asyncio.create_task(defragmentation.run())
             steps = 0
             while not task.done():
-                writer.write(rnd.choice([0] * 40 + [1, 5]))
+                writer.write(rnd.choice([0] * 40 + [1, 5]) if steps < 1500 else 0)
                 if rnd.random() < 0.001:
                     writer.compact()
                 if rnd.random() < 0.02:

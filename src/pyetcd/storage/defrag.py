@@ -19,6 +19,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar
 
 from pyetcd import logs
@@ -30,14 +31,17 @@ from pyetcd.storage.files import Files
 from pyetcd.storage.write_buffer import WriteBuffer
 
 PREFIX = "db.tmp."  # of unfinished copies
-SLICE_SECONDS = 0.001  # of copying, between turns of the loop
+SLICE_SECONDS = 0.0005  # of copying, between turns of the loop
+BUSY_SECONDS = 0.0002  # that others take of a turn, from which on copying pauses
+PAUSE_SECONDS = 0.002
 WRITE_BYTES = 1 << 20  # built and not written yet
-COMMIT_BYTES = 16 << 20  # so much of the copy is made durable at a time, and the pin moves on
+COMMIT_BYTES = 16 << 20  # after so much the pin moves on
 CHANGES_MAX = 100_000  # changes, since the pin, at which it moves on sooner
 LAST_STEP_CHANGES = 2_000  # few enough for the last step, some tens of milliseconds
 ROUNDS_MAX = 20  # beyond what the size asks for: where more is written than can be caught up with, the last
 # step is longer
-BATCH_ITEMS = 4_000
+BATCH_ITEMS = 500  # and bytes that are read and merged in one step, half a millisecond
+BATCH_BYTES = 256 << 10
 
 _log = logs.get("storage")
 
@@ -148,9 +152,7 @@ class _Copy:
 
     async def make(self) -> None:
         """Copy, and exchange. _Replaced, or whatever keeps it from being made."""
-        copy = self._copy = await self._in_thread(
-            lambda: Database.open(self._files, self._path, sync=self._sync)
-        )
+        copy = self._copy = await self._in_thread(lambda: Database.open(self._files, self._path, sync=False))
         for _ in range(ROUNDS_MAX + 2 * self._pin.size // COMMIT_BYTES):
             if self._place == _END and self._changed.count <= LAST_STEP_CHANGES:
                 break
@@ -159,6 +161,7 @@ class _Copy:
             self._check()
             await self._backend.quiesce()
             try:
+                copy.sync = self._sync
                 await self._advance(copy)
                 while self._place < _END:
                     await self._advance(copy)
@@ -236,10 +239,12 @@ class _Copy:
             if loop.time() - begun < SLICE_SECONDS:
                 continue
             if commit.unwritten_bytes >= WRITE_BYTES:
-                pages = commit.take()
-                await self._in_thread(lambda pages=pages: copy.write(pages))  # type: ignore[misc]
-            else:
-                await asyncio.sleep(0)
+                write = partial(copy.write, commit.take(), write_back=True)
+                await self._in_thread(write)
+            passed = loop.time()
+            await asyncio.sleep(0)
+            if loop.time() - passed > BUSY_SECONDS:
+                await asyncio.sleep(PAUSE_SECONDS)
             self._check()
             begun = loop.time()
 
@@ -326,12 +331,14 @@ def batches(pin: Pinned, bucket: bytes, start: bytes = b"") -> Iterator[Batch]:
     """What a bucket holds from `start` on, in order, so much at a time that few pages at the right edge are
     written twice. None is empty."""
     batch: Batch = {}
+    size = 0
     for keys, values in pin.leaves(bucket, start):
         first = bisect_left(keys, start)
         batch.update(zip(keys[first:], values[first:], strict=True))
-        if len(batch) >= BATCH_ITEMS:
+        size += sum(map(len, values))
+        if len(batch) >= BATCH_ITEMS or size >= BATCH_BYTES:
             yield batch
-            batch = {}
+            batch, size = {}, 0
     if batch:
         yield batch
 

@@ -71,6 +71,9 @@ class Files(Protocol):
 
     def fsync(self, fd: int) -> None: ...
 
+    def write_back(self, fd: int, offset: int, length: int) -> None:
+        """Have the system begin to write this part to the disk, without waiting for it. A hint."""
+
     def mmap(self, fd: int, length: int, *, growable: bool = False) -> Map:
         """Map the first `length` bytes, shared, for reading. ValueError when the file is shorter: a page
         beyond the end would kill the process with SIGBUS. `growable`: for `grow_map`; wants a descriptor to
@@ -201,6 +204,10 @@ class OsFiles:
 
     def fsync(self, fd: int) -> None:
         os.fsync(fd)
+
+    def write_back(self, fd: int, offset: int, length: int) -> None:
+        # Linux begins to write what is not to stay in memory.
+        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 
     def mmap(self, fd: int, length: int, *, growable: bool = False) -> Map:
         # Python resizes only maps it may write to; nobody does.

@@ -64,10 +64,10 @@ class Database:
     ) -> None:
         self.path = path
         self.read_only = read_only
+        self.sync = sync  # whether what is made durable is synced; it may be turned on before the last commit
         self._files = files
         self._fd = fd
         self._sums = sums
-        self._sync = sync
         self._grow_bytes = grow_bytes
         self._file_size = files.size(fd)
         first = _choose_meta(files, fd, path, self._file_size)
@@ -153,10 +153,15 @@ class Database:
         self.make_durable(commit)
         self.install(commit)
 
-    def write(self, pages: NewPages) -> None:
-        """Write new pages, given in order, without syncing. Any thread."""
+    def write(self, pages: NewPages, write_back: bool = False) -> None:
+        """Write new pages, given in order, without syncing; `write_back`: the disk may begin at once. Any
+        thread."""
         try:
             self._write(pages)
+            if write_back:
+                size = self.state.meta.page_size
+                first, last = pages[0][0], pages[-1][0]
+                self._files.write_back(self._fd, first * size, (last - first) * size + len(pages[-1][1]))
         except OSError as error:
             raise named(error, self.path) from None
 
@@ -194,13 +199,13 @@ class Database:
             self.write(pages)
         if commit.sum_writes is not None:
             assert self._sums is not None
-            self._sums.write(commit.sum_writes, self._sync)
+            self._sums.write(commit.sum_writes, self.sync)
         try:
-            if self._sync:
+            if self.sync:
                 self._files.fdatasync(self._fd)
             new = commit.state.meta
             self._files.pwrite(self._fd, metas.encode(new), new.txid % 2 * new.page_size)
-            if self._sync:
+            if self.sync:
                 self._files.fdatasync(self._fd)
         except OSError as error:
             raise named(error, self.path) from None
