@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from pyetcd import logs
-from pyetcd.cli.etcd.assemble import from_settings, warn_of_no_effect, with_defaults
+from pyetcd.cli.etcd.assemble import from_settings, with_defaults
 from pyetcd.cli.etcd.flags import (
     SECRETS,
     FlagError,
@@ -25,6 +25,7 @@ from pyetcd.cli.etcd.flags import (
     parse_arguments,
 )
 from pyetcd.cli.etcd.log_setup import set_up_logs
+from pyetcd.cli.etcd.no_effect import warn_of_no_effect
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import ConfigError, UnsetAdvertiseClientUrls, check_start, validate
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from pyetcd import logs
-from pyetcd.cli.etcd.flag_table import BY_NAME, Kind
+from pyetcd.cli.etcd.flag_table import BY_NAME
 from pyetcd.cli.etcd.flags import Settings
 from pyetcd.cluster.urls import Url, join_urls, parse_url
 from pyetcd.logs import quote
@@ -122,28 +122,3 @@ def _everywhere(urls: tuple[Url, ...]) -> bool:
 
 def _at(url: Url, host: str, listened: Url) -> Url:
     return parse_url(f"{url.scheme}://{host}:{listened.port}")
-
-
-# What an operator set, and what this version does nothing with yet: said once, at the start.
-_WITHOUT_EFFECT: dict[str, str] = {
-    "enable-distributed-tracing": "no traces are sent",
-    "enable-pprof": "there is no Go runtime to profile",
-    "memory-mlock": "memory is not locked",
-    "backend-bbolt-freelist-type": "there is one kind of freelist",
-}
-
-
-def warn_of_no_effect(config: ServerConfig) -> None:
-    """A setting that is taken for compatibility and changes nothing is named, not swallowed."""
-    for name, why in _WITHOUT_EFFECT.items():
-        flag = BY_NAME[name]
-        if name not in config.explicit or (flag.kind is Kind.BOOL and not _value(config, flag.field)):
-            continue
-        _log.warn("setting is accepted but has no effect in pyetcd", {"flag": f"--{name}", "reason": why})
-
-
-def _value(config: ServerConfig, path: str) -> object:
-    part: object = config
-    for name in path.split("."):
-        part = getattr(part, name)
-    return part

@@ -1,0 +1,8 @@
+"""A member as a process; the servers are those of tests/interop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "interop"))
