@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
-STATES = ("works", "accepted", "missing: issue 5", "missing: issue 6", "missing: issue 7", "beyond etcd")
+STATES = (
+    "works",
+    "accepted",
+    "absent",
+    "missing: issue 5",
+    "missing: issue 6",
+    "missing: issue 7",
+    "beyond etcd",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,7 @@ class Row:
 
     @property
     def is_missing(self) -> bool:
-        return self.state.startswith("missing")
+        return self.state.startswith("missing") or self.state == "absent"
 
 
 def table(heading: str) -> dict[str, Row]:

@@ -41,7 +41,7 @@ WITHOUT_OBJECT = {"v2-deprecation"}  # etcd, too, takes and does not use it; it 
 
 @pytest.fixture(scope="module")
 def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    etcd = Etcd(tmp_path_factory.mktemp("member"), metrics="extensive")
+    etcd = Etcd(tmp_path_factory.mktemp("member"), metrics="extensive", enable_pprof="true")
     yield etcd
     etcd.close()
 
@@ -92,7 +92,8 @@ def test_an_rpc_is_unimplemented_just_where_it_is_listed_as_missing(member: Etcd
 
 def test_a_path_of_the_client_port_is_served_just_where_it_is_not_listed_as_missing(member: Etcd) -> None:
     for path, row in table("HTTP paths of the client ports").items():
-        assert (status(member.client_url + path) == 404) == row.is_missing, path
+        query = "?seconds=1" if path.startswith("/debug/pprof/") else ""
+        assert (status(member.client_url + path + query) == 404) == row.is_missing, path
 
 
 def test_a_path_of_the_peer_port_is_served_just_where_it_is_not_listed_as_missing(member: Etcd) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 from pyetcd import logs
 from pyetcd.api.http_health import HealthChecks, HealthSource
 from pyetcd.api.http_metrics import Scrapes
+from pyetcd.api.http_profiles import PREFIX, Profiles
 from pyetcd.api.http_reply import NOT_ALLOWED, NOT_FOUND, PLAIN, Headers, Replier, Reply
 from pyetcd.logs import quote
 from pyetcd.version import SERVER_VERSION
@@ -72,9 +73,9 @@ class HttpRoutes:
     """One port's routes. `handle` fits the dispatcher's `HttpHandler`.
 
     `member` is asked for versions, `checks` for health, `scrapes` for metrics, `variables` for `/debug/vars`
-    (a callable for each key; the result must fit JSON). `gateway` takes what lies under `/v3/`: the call, the
-    request, its path and the headers of every answer. `access` None makes a metrics-only port. `is_secure`
-    says whether a request came over TLS.
+    (a callable for each key; the result must fit JSON), `profiles` for `/debug/pprof/`. `gateway` takes what
+    lies under `/v3/`: the call, the request, its path and the headers of every answer. `access` None makes a
+    metrics-only port. `is_secure` says whether a request came over TLS.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class HttpRoutes:
         access: Access | None = None,
         gateway: GatewayHandler | None = None,
         variables: Mapping[str, Callable[[], object]] | None = None,
+        profiles: Profiles | None = None,
         is_secure: Callable[[Meta], bool] = lambda meta: False,
     ) -> None:
         self._server = server
@@ -96,6 +98,7 @@ class HttpRoutes:
         self._access = access
         self._gateway = gateway
         self._variables = variables or {}
+        self._profiles = profiles
         self._is_secure = is_secure
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -160,6 +163,10 @@ class HttpRoutes:
                 self._send(call, NOT_ALLOWED, headers)
             else:
                 self._send(call, self._version() if path == "/version" else self._vars(), headers)
+        elif self._profiles is not None and path == PREFIX[:-1]:
+            self._send(call, _redirect(PREFIX, query, request.method), headers)
+        elif self._profiles is not None and path.startswith(PREFIX):
+            self._start(call, self._profiles.answer(path, query), headers)
         else:
             self._send(call, NOT_FOUND, headers)
 

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 
+from pyetcd import logs
 from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
@@ -18,6 +19,7 @@ from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
 from pyetcd.api.http_metrics import Scrapes
+from pyetcd.api.http_profiles import PREFIX, Profiles
 from pyetcd.api.http_vars import variables
 from pyetcd.api.inside import Inside
 from pyetcd.api.kv import KV
@@ -44,6 +46,8 @@ GRPC_OVERHEAD_BYTES = 512 << 10  # what etcd allows a message beyond max-request
 MAX_UINT32 = 0xFFFFFFFF
 HTTP_BODY_BYTES = 4 << 20  # a message in JSON takes a third more than it has bytes, and the spaces between
 HEADER_BYTES = (1 << 20) + 4096  # of an HTTP request, as Go's server takes
+
+_log = logs.get("api")
 
 
 class ClientServer:
@@ -145,8 +149,20 @@ class ClientServer:
         if config.enable_grpc_gateway:
             limit = config.max_receive_bytes
             gateway = Gateway(Parts(server, outbox, self._dispatcher, member.jobs, loop, limit)).handle
+        profiles = None
+        if config.enable_pprof:
+            _log.info("pprof is enabled", {"path": PREFIX[:-1]})
+        if config.enable_pprof or config.logging.level == "debug":
+            profiles = Profiles()
         self._http = HttpRoutes(
-            server, member, checks, scrapes, access=access, gateway=gateway, variables=variables(member)
+            server,
+            member,
+            checks,
+            scrapes,
+            access=access,
+            gateway=gateway,
+            variables=variables(member),
+            profiles=profiles,
         )
         GrpcMetrics(
             registry,

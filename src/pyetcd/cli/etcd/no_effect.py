@@ -28,7 +28,6 @@ FLAGS: Final[dict[str, str]] = {
     "socket-reuse-address": "SO_REUSEADDR is always set",
     "raft-read-timeout": _CONNECTIONS,
     "raft-write-timeout": _CONNECTIONS,
-    "enable-pprof": "there is no Go runtime to profile",
     "enable-distributed-tracing": _TRACES,
     "distributed-tracing-address": _TRACES,
     "distributed-tracing-service-name": _TRACES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import signal
 import time
@@ -16,6 +17,7 @@ from pyetcd._native import Appender, Wake
 from pyetcd.api.listeners import BadCertificate
 from pyetcd.api.peers import dialling_tls, listen_to_peers
 from pyetcd.api.server import ClientServer
+from pyetcd.cli.etcd.systemd import notify_ready
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
 from pyetcd.cluster.versions import NewerCluster
@@ -154,6 +156,7 @@ async def _serve(
         gc.freeze()  # what was loaded stays; the collector need not walk it again
         server.serve()
         _log.info("ready to serve client requests")
+        notify_ready(os.environ)
     code = await ended
     _log.info("closing etcd server", {"name": config.name, "data-dir": config.data_dir})
     publishing.cancel()
