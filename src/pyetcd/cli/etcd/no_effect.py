@@ -20,7 +20,6 @@ _OWN_MEMBER: Final = "the gateway does not connect to its own member"
 
 # Flag, and why nothing changes.
 FLAGS: Final[dict[str, str]] = {
-    "memory-mlock": "memory is not locked",
     "backend-bbolt-freelist-type": "there is one kind of freelist",
     "client-cert-file": _OWN_MEMBER,
     "client-key-file": _OWN_MEMBER,

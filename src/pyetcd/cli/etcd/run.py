@@ -17,6 +17,7 @@ from pyetcd._native import Appender, Wake
 from pyetcd.api.listeners import BadCertificate
 from pyetcd.api.peers import dialling_tls, listen_to_peers
 from pyetcd.api.server import ClientServer
+from pyetcd.cli.etcd.memory_lock import lock_memory
 from pyetcd.cli.etcd.systemd import notify_ready
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
@@ -64,6 +65,8 @@ async def run(config: ServerConfig) -> int:
     files = OsFiles()
     with ThreadPoolExecutor(4, "etcd-io") as executor:
         try:
+            if config.memory_mlock:
+                lock_memory()
             initialized = exists(files, config.effective_wal_dir)
             initial = None if initialized else await find_initial(config, executor)
             log_start(config, member_initialized=initialized, initial=initial)
