@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from peer_fakes import Data, FakeRaft
 
 from pyetcd._native import ClientTls, HttpRequest, Meta, Tls
 from pyetcd.cluster.urls import Url, parse_url
-from pyetcd.peer import stream_out
-from pyetcd.peer.headers import Identity
+from pyetcd.peer.context import Timeouts
+from pyetcd.peer.headers import Identity, hex_id
 from pyetcd.peer.port import PeerPort
 from pyetcd.peer.transport import Transport
 from pyetcd.peer.wire import PeerWire, Unreachable
@@ -23,6 +24,9 @@ from pyetcd.raft import ConfState, Entry, Message, MessageType, Snapshot, Snapsh
 
 CERTS = Path(__file__).parents[1] / "native" / "certs"
 CLUSTER_ID = 0xCDF818194E3A8C32
+
+
+TIMEOUTS = Timeouts()
 
 
 def pem(name: str) -> bytes:
@@ -34,12 +38,12 @@ async def _hello(request: HttpRequest, meta: Meta) -> tuple[int, Sequence[tuple[
 
 
 class Member:
-    def __init__(self, id: int, url: Url, secure: bool = False) -> None:
+    def __init__(self, id: int, url: Url, secure: bool = False, timeouts: Timeouts = TIMEOUTS) -> None:
         loop = asyncio.get_running_loop()
         tls = ClientTls(ca=pem("ca.pem"), cert=pem("client.pem"), key=pem("client.key")) if secure else None
         self.id, self.url, self.raft = id, url, FakeRaft()
         self.wire = PeerWire(loop, http_body_bytes=64 << 20, tls=tls, dial_timeout_seconds=1.0)
-        self.transport = Transport(id, CLUSTER_ID, [url.text], self.wire, self.raft, loop)
+        self.transport = Transport(id, CLUSTER_ID, [url.text], self.wire, self.raft, loop, timeouts)
         self.port = PeerPort(self.wire, self.transport, {"/hello": _hello}, {})
         served = Tls(pem("server.pem"), pem("server.key"), pem("ca.pem")) if secure else None
         self.port.listen([url], served)
@@ -231,12 +235,41 @@ def test_one_address_serves_both_schemes(tmp_path: Path) -> None:
     asyncio.run(whole())
 
 
-def test_a_peer_that_does_not_read_loses_its_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_out, "STALL_SECONDS", 0.5)
-    monkeypatch.setattr(stream_out, "HEARTBEAT_SECONDS", 0.1)
-
+def test_a_stream_that_is_silent_for_longer_than_the_timeout_of_reads_is_dialled_anew() -> None:
     async def whole() -> None:
-        one = Member(1, parse_url(f"http://127.0.0.1:{free_port()}"))
+        dialled: list[float] = []
+        loop = asyncio.get_running_loop()
+        kept: list[asyncio.StreamWriter] = []
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            kept.append(writer)
+            request = await reader.readuntil(b"\r\n\r\n")
+            if request.startswith(b"GET /raft/stream/message/"):
+                dialled.append(loop.time())
+            about = f"X-Server-Version: 3.7.1\r\nX-Etcd-Cluster-ID: {hex_id(CLUSTER_ID)}"
+            writer.write(f"HTTP/1.1 200 OK\r\n{about}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+
+        server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        timeouts = Timeouts(read_seconds=0.5)
+        one = Member(1, parse_url(f"http://127.0.0.1:{free_port()}"), timeouts=timeouts)
+        try:
+            one.transport.add_peer(2, [parse_url(f"http://127.0.0.1:{port}")])
+            await until(lambda: len(dialled) > 2)
+            assert min(later - sooner for sooner, later in pairwise(dialled)) > 0.4
+        finally:
+            await one.close()
+            for writer in kept:
+                writer.close()
+            server.close()
+
+    asyncio.run(whole())
+
+
+def test_a_peer_that_does_not_read_loses_its_stream() -> None:
+    async def whole() -> None:
+        timeouts = Timeouts(read_seconds=0.3, write_seconds=0.5)
+        one = Member(1, parse_url(f"http://127.0.0.1:{free_port()}"), timeouts=timeouts)
         one.transport.add_peer(2, [parse_url("http://127.0.0.1:1")])
         headers = Identity(2, CLUSTER_ID, ()).stream_headers(1)
         lines = [f"{key}: {value}" for key, value in (("Host", one.url.host), *headers)]

@@ -47,6 +47,7 @@ from pyetcd.mvcc.hash import KeyValueHash, hash_database
 from pyetcd.mvcc.restore import Restored, restore
 from pyetcd.mvcc.store import Store
 from pyetcd.peer.calls import Calls
+from pyetcd.peer.context import Timeouts
 from pyetcd.peer.transport import Transport
 from pyetcd.peer.wire import PeerWire
 from pyetcd.proto import errors
@@ -211,7 +212,8 @@ class Member:
             on_removed,
             on_failure,
         )
-        self.transport = Transport(self.id, self.cluster_id, advertised, wire, self.peers, loop)
+        timeouts = Timeouts(config.raft_read_timeout_seconds, config.raft_write_timeout_seconds)
+        self.transport = Transport(self.id, self.cluster_id, advertised, wire, self.peers, loop, timeouts)
         self.snapshot_seconds: list[float] = []  # of databases sent out; the metrics take them away
         self.defragmentation = Defragmentation(
             opened.files, self.backend, opened.executor, sync=not config.unsafe_no_fsync

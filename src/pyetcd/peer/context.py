@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a stream may be silent, and may take nothing, until it is given up. A beat comes three times
+    in the former. etcd never goes below 5 s."""
+
+    read_seconds: float = 5.0
+    write_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """Between this member and the one called `id`: everything it takes to talk to that one."""
 
@@ -28,3 +37,4 @@ class Link:
     wire: PeerWire
     raft: Raft
     loop: asyncio.AbstractEventLoop
+    timeouts: Timeouts

@@ -2,8 +2,8 @@
 
 Rules that hold here:
 
-* A new attempt is made at most every `RETRY_SECONDS`, with the URL that works; silence for `IDLE_SECONDS`
-  ends a stream, since the other side sends link heartbeats.
+* A new attempt is made at most every `RETRY_SECONDS`, with the URL that works; silence for the timeout of
+  reads ends a stream, since the other side sends link heartbeats.
 * Whatever arrives that is no stream of messages ends this stream, is logged, and does no more.
 """
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pyetcd._native import HttpResponse
 
 RETRY_SECONDS: Final = 0.1
-IDLE_SECONDS: Final = 5.0
 REFUSAL_BYTES_MAX: Final = 4096  # of an answer that is no stream, as much as is read
 
 _log = logs.get("peer")
@@ -83,7 +82,7 @@ class IncomingStream:
             link.identity.stream_headers(link.id),
             attempt,
             stream=True,
-            idle_timeout_seconds=IDLE_SECONDS,
+            idle_timeout_seconds=link.timeouts.read_seconds,
         )
 
     def _again(self) -> None:

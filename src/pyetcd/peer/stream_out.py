@@ -4,8 +4,8 @@ Rules that hold here:
 
 * Messages are encoded when they are sent, and go to the wire with the turn's `flush`, all streams at once.
 * A stream never makes memory grow: when more than `BACKLOG_BYTES_MAX` bytes before a message, or more than
-  `BACKLOG_MESSAGES_MAX` messages, have not left, and when nothing has left for `STALL_SECONDS`, the stream is
-  dropped and raft told.
+  `BACKLOG_MESSAGES_MAX` messages, have not left, and when nothing has left for the timeout of writes, the
+  stream is dropped and raft told.
 * Whether anything has left is known at each flush; the link heartbeat sees to it that there is one.
 * A second request for the same stream replaces the first: the other side has lost that one.
 """
@@ -29,8 +29,7 @@ from pyetcd.raft import Message
 if TYPE_CHECKING:
     from pyetcd._native import Server
 
-HEARTBEAT_SECONDS: Final = 5 / 3
-STALL_SECONDS: Final = 5.0
+BEATS_PER_TIMEOUT: Final = 3  # of reads at the other side
 BACKLOG_BYTES_MAX: Final = 64 << 20
 BACKLOG_MESSAGES_MAX: Final = 4096
 FAREWELL_BYTES_MAX: Final = 1 << 20  # a stream with more unsent is torn rather than ended
@@ -85,6 +84,8 @@ class OutgoingStream:
         self._link = link
         self._kind = kind
         self._outbox = outbox
+        self._beat_seconds = link.timeouts.read_seconds / BEATS_PER_TIMEOUT
+        self._stall_seconds = link.timeouts.write_seconds
         self._encoder: Encoder = MessageEncoder()
         self._call: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +122,7 @@ class OutgoingStream:
             if unsent:
                 self._link.raft.report_unreachable(self._link.id)
         _log.info("established TCP streaming connection with remote peer", self._fields())
-        self._timer = self._link.loop.call_later(HEARTBEAT_SECONDS, self._beat)
+        self._timer = self._link.loop.call_later(self._beat_seconds, self._beat)
 
     def send(self, message: Message) -> None:
         """Only while attached."""
@@ -161,7 +162,7 @@ class OutgoingStream:
                 },
             )
             self._lost("write", "sending buffer is full")
-        elif now - self._moved_at >= STALL_SECONDS:
+        elif now - self._moved_at >= self._stall_seconds:
             self._lost("write", "i/o timeout")
 
     def on_event(self, kind: int, payload: object) -> None:
@@ -186,7 +187,7 @@ class OutgoingStream:
             return
         heartbeat = self._encoder.heartbeat
         self._outbox.queue(self, self._call, heartbeat, len(heartbeat))
-        self._timer = self._link.loop.call_later(HEARTBEAT_SECONDS, self._beat)
+        self._timer = self._link.loop.call_later(self._beat_seconds, self._beat)
 
     def _lost(self, action: str, reason: str) -> None:
         """Nothing more can be said on this stream."""

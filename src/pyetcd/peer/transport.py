@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pyetcd import logs
 from pyetcd.cluster.urls import Url
 from pyetcd.peer import replies
-from pyetcd.peer.context import Link
+from pyetcd.peer.context import Link, Timeouts
 from pyetcd.peer.counters import Counters
 from pyetcd.peer.headers import Identity, hex_id
 from pyetcd.peer.kinds import StreamKind
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyetcd._native import HttpRequest, Meta
 
 REMOTES_MAX = 64  # senders we do not know: whoever they say they are, they do not make memory grow
+DEFAULT_TIMEOUTS = Timeouts()
 
 _log = logs.get("peer")
 
@@ -48,6 +49,7 @@ class Transport:
         wire: PeerWire,
         raft: Raft,
         loop: asyncio.AbstractEventLoop,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self.identity = Identity(local_id, cluster_id, tuple(advertised))
         self.counters: dict[int, Counters] = {}  # by ID; those of members that are gone are kept
@@ -55,6 +57,7 @@ class Transport:
         self._wire = wire
         self._raft = raft
         self._loop = loop
+        self._timeouts = timeouts
         self._outbox = Outbox(wire.server, loop)
         self._peers: dict[int, Peer] = {}
         self._remotes: dict[int, Remote] = {}
@@ -196,6 +199,7 @@ class Transport:
             self._wire,
             self._raft,
             self._loop,
+            self._timeouts,
         )
 
     def _forget_when_done(self, tasks: Sequence[asyncio.Task[None]]) -> None:

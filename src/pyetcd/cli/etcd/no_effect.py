@@ -14,7 +14,6 @@ from pyetcd.member.config import ServerConfig
 
 _TRACES: Final = "no traces are sent"
 _AUTH: Final = "there is no authentication yet"
-_CONNECTIONS: Final = "the bounds of connections between members are fixed"
 _VERSIONS: Final = "TLS1.2 and TLS1.3 are both taken; this is not enforced"
 _OWN_MEMBER: Final = "the gateway does not connect to its own member"
 
@@ -25,8 +24,6 @@ FLAGS: Final[dict[str, str]] = {
     "client-key-file": _OWN_MEMBER,
     "socket-reuse-port": "SO_REUSEPORT is not set",
     "socket-reuse-address": "SO_REUSEADDR is always set",
-    "raft-read-timeout": _CONNECTIONS,
-    "raft-write-timeout": _CONNECTIONS,
     "enable-distributed-tracing": _TRACES,
     "distributed-tracing-address": _TRACES,
     "distributed-tracing-service-name": _TRACES,
