@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 from pyetcd import logs
+from pyetcd.cli.etcd.rotation_config import rotation_of
 from pyetcd.logs.files import File, Rotation
 from pyetcd.logs.journal import SOCKET, Journal
 from pyetcd.logs.sinks import Sink, Writer
@@ -80,28 +80,4 @@ def _rotation(config: LogConfig, outputs: tuple[str, ...]) -> Rotation:
     files = [output for output in outputs if output not in ("default", "stderr", "stdout")]
     if len(files) > 1 or (len(outputs) == 1 and not files):
         raise ConfigError(_ONE_FILE)
-    try:
-        given = json.loads(config.rotation_json)
-    except ValueError as error:
-        raise ConfigError(f"improperly formatted log rotation config: {error}") from None
-    if not isinstance(given, dict):
-        raise ConfigError("invalid log rotation config: not an object")
-    numbers: dict[str, int] = {}
-    for key in ("maxsize", "maxage", "maxbackups"):
-        number = given.get(key, 0)
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise ConfigError(f"invalid log rotation config: {key} is not a whole number")
-        numbers[key] = number
-    switches: dict[str, bool] = {}
-    for key in ("localtime", "compress"):
-        switch = given.get(key, False)
-        if not isinstance(switch, bool):
-            raise ConfigError(f"invalid log rotation config: {key} is not a boolean")
-        switches[key] = switch
-    return Rotation(
-        max_megabytes=numbers["maxsize"] or 100,
-        max_age_days=numbers["maxage"],
-        max_backups=numbers["maxbackups"],
-        local_time=switches["localtime"],
-        compress=switches["compress"],
-    )
+    return rotation_of(config.rotation_json)
