@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 from scrape import Pair, Scrape, scrape, scrape_until, unary
 from servers import Server
 
+from pyetcd.proto.election_pb2 import CampaignRequest, LeaderRequest
+from pyetcd.proto.lock_pb2 import LockRequest, UnlockRequest
 from pyetcd.proto.rpc_pb2 import (
     CompactionRequest,
     Compare,
@@ -261,6 +263,39 @@ def test_calls_and_messages_are_counted_as_by_go_grpcs_interceptors(pair: Pair) 
         counted = [name for name in before.values if name.startswith("grpc_server_")]
         moved.append({name: grown(after, before, name) for name in (*counted, EVENTS, RECEIVED)})
     assert moved[1] == moved[0]
+
+
+def test_locks_and_elections_are_counted_as_by_real_etcd(pair: Pair) -> None:
+    """Their methods from the first call on; what they ask of the member as requests, but not as calls."""
+    counted = ("grpc_server_", "etcd_server_range_duration_seconds_count", "etcd_server_request_duration")
+    moved = []
+    for server in (pair.go, pair.ours):
+        before = scrape(server).values
+        unary(server, "Lease/LeaseGrant", LeaseGrantRequest(TTL=60, ID=80))
+        for path, request in (
+            ("/v3lockpb.Lock/Lock", LockRequest(name=b"l", lease=80)),
+            ("/v3lockpb.Lock/Lock", LockRequest(name=b"l", lease=81)),
+            ("/v3lockpb.Lock/Unlock", UnlockRequest(key=b"l/50")),
+            ("/v3electionpb.Election/Leader", LeaderRequest(name=b"e")),
+            ("/v3electionpb.Election/Campaign", CampaignRequest(name=b"e", lease=80)),
+            ("/v3electionpb.Election/Leader", LeaderRequest(name=b"e")),
+        ):
+            try:
+                server.channel.unary_unary(path)(request.SerializeToString(), timeout=20)
+            except grpc.RpcError:
+                pass
+        after = scrape(server).values
+        unary(server, "Lease/LeaseRevoke", LeaseRevokeRequest(ID=80))
+        assert not any("v3lockpb" in name for name in before)
+        moved.append(
+            {
+                name: number - before.get(name, 0)
+                for name, number in after.items()
+                if name.startswith(counted) and "_sum" not in name and "_bucket" not in name
+            }
+        )
+    assert moved[1] == moved[0]
+    assert any("v3lockpb" in name for name in moved[1])
 
 
 def grown(after: Scrape, before: Scrape, name: str) -> float:

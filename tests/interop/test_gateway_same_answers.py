@@ -98,6 +98,27 @@ LEASES = [
     post("/v3/lease/revoke", {"ID": 123}),
     post("/v3/kv/lease/revoke", {"ID": 123}),
 ]
+LOCKS = [
+    post("/v3/lock/lock", {"name": A, "lease": 321}),
+    post("/v3/lease/grant", {"TTL": 1000, "ID": 321}),
+    post("/v3/lock/lock", {"name": A, "lease": "321"}),
+    post("/v3/lock/lock", {"name": A, "lease": 321, "unknown": {}}),
+    post("/v3/lock/lock", b"{x"),
+    post("/v3/lock/unlock", {"key": b64("a/141")}),
+    post("/v3/lock/unlock", {"key": b64("a/141")}),
+    post("/v3/lock/unlock", b""),
+    post("/v3/election/leader", {"name": b64("e")}),
+    post("/v3/election/proclaim", {"value": A}),
+    post("/v3/election/resign", {}),
+    post("/v3/election/resign", {"leader": None}),
+    post("/v3/election/campaign", {"name": b64("e"), "value": A, "lease": 322}),
+    post("/v3/election/campaign", {"name": b64("e"), "value": A, "lease": 321}),
+    post("/v3/election/leader", {"name": b64("e")}),
+    post("/v3/election/proclaim", {"leader": {"key": b64("e/141"), "rev": 1, "lease": 321}, "value": Z}),
+    post("/v3/election/observe", b"[]"),
+    post("/v3/lease/revoke", {"ID": 321}),
+    post("/v3/election/leader", {"name": b64("e")}),
+]
 OTHERS = [
     post("/v3/cluster/member/add", {"peerURLs": ["x"]}),
     post("/v3/cluster/member/remove", {"ID": 5}),
@@ -250,8 +271,8 @@ def twins(goetcd: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ga
 
 @pytest.mark.parametrize(
     "requests",
-    [KEY_VALUE, LEASES, OTHERS, VALUES, BROKEN, PATHS, HEADERS],
-    ids=["key-value", "leases", "others", "values", "broken", "paths", "headers"],
+    [KEY_VALUE, LEASES, OTHERS, VALUES, BROKEN, PATHS, HEADERS, LOCKS],
+    ids=["key-value", "leases", "others", "values", "broken", "paths", "headers", "locks"],
 )
 def test_recorded_requests_get_the_same_answers(twins: GatewayTwins, requests: list[Asked]) -> None:
     for asked in requests:

@@ -20,7 +20,7 @@ from servers import Etcd, GoEtcd, Server
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
 WAIT_SECONDS = 10
-REVISION = re.compile(r'("(?:|create_|mod_)revision":)"([0-9]+)"')
+REVISION = re.compile(r'("(?:(?:|create_|mod_)revision|rev)":)"([0-9]+)"')
 
 
 def b64(data: bytes) -> str:
@@ -275,3 +275,47 @@ def _status(server: Server, headers: dict[str, str]) -> tuple[int, str | None, b
     answer = response.status, response.getheader("Sec-Websocket-Version"), response.read()
     connection.close()
     return answer
+
+
+def test_an_election_is_observed_and_won_as_by_real_etcds_gateway(servers: tuple[Server, Server]) -> None:
+    def ask(server: Server, path: str, body: dict[str, Any]) -> Any:
+        with Lines(server, path, json.dumps(body).encode()) as lines:
+            return [lines.response.status, json.loads(lines.response.read())]
+
+    def story(server: Server) -> list[Any]:
+        name = b64(b"president")
+        told: list[Any] = [ask(server, "/v3/lease/grant", {"ID": lease, "TTL": 1000}) for lease in (71, 72)]
+        with Lines(server, "/v3/election/observe", json.dumps({"name": name}).encode()) as lines:
+            first = ask(server, "/v3/election/campaign", {"name": name, "value": b64(b"<one>"), "lease": 71})
+            told += [first, lines.next()]
+            leader = first[1]["leader"]
+            told.append(ask(server, "/v3/election/proclaim", {"leader": leader, "value": b64(b"1")}))
+            told.append(lines.next())
+            waits = json.dumps({"name": name, "value": b64(b"two"), "lease": 72}).encode()
+            with Lines(server, "/v3/election/campaign", waits) as second:
+                eventually(lambda: bool(server.range(b"president/48").kvs))
+                told.append(ask(server, "/v3/election/resign", {"leader": leader}))
+                told += [json.loads(second.response.read()), lines.next()]
+        told.append(ask(server, "/v3/lease/revoke", {"ID": 72}))
+        return told
+
+    told = same(servers, story)
+    leaders = [each["result"]["kv"]["value"] for each in told if isinstance(each, dict) and "result" in each]
+    assert leaders == [b64(b"<one>"), b64(b"1"), b64(b"two")]
+
+
+def test_who_closes_the_connection_does_not_wait_for_a_lock_any_more(servers: tuple[Server, Server]) -> None:
+    def story(server: Server) -> list[Any]:
+        for lease in (81, 82):
+            with Lines(server, "/v3/lease/grant", json.dumps({"ID": lease, "TTL": 1000}).encode()) as granted:
+                assert granted.response.read()
+        holds = json.dumps({"name": b64(b"door"), "lease": 81}).encode()
+        with Lines(server, "/v3/lock/lock", holds) as held:
+            key = json.loads(held.response.read())["key"]
+        waits = json.dumps({"name": b64(b"door"), "lease": 82}).encode()
+        with Lines(server, "/v3/lock/lock", waits):
+            eventually(lambda: bool(server.range(b"door/52").kvs))
+        eventually(lambda: not server.range(b"door/52").kvs)
+        return [key, [each.key.decode() for each in server.range(b"door/", b"door0").kvs]]
+
+    assert same(servers, story) == [b64(b"door/51"), ["door/51"]]

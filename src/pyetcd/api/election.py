@@ -82,6 +82,7 @@ class Election:
         if not request.HasField("leader"):
             raise EtcdError(UNKNOWN, MISSING_LEADER_KEY)
         try:
+            await line.session(self._inside, request.leader.lease)  # in vain, but real etcd grants one too
             return self._inside.header(await self._resign(request.leader))
         except EtcdError as error:
             raise line.as_told(error) from None
@@ -160,7 +161,7 @@ class Observer(OneRequest[LeaderRequest]):
     def begin(self, request: LeaderRequest) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(line.prefix_of(request.name)))
 
-    def end(self, error: EtcdError) -> None:
+    def end(self, error: Exception) -> None:
         """From our side."""
         self.on_cancel()
         self._outbox.fail(self._call, error)
@@ -180,6 +181,8 @@ class Observer(OneRequest[LeaderRequest]):
         except EtcdError:  # real etcd ends such a stream as if all had been said
             self._leadership.forget(self._call)
             self._outbox.finish(self._call, errors.OK, "")
+        except Exception as error:
+            self.end(error)
 
     async def _tell_of_one(self, prefix: bytes) -> None:
         """Tell of the present leader, or the next there is, until it leads no more."""

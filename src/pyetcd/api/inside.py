@@ -73,10 +73,18 @@ class Inside:
         """Linearizable. Its response has a header with nothing but the revision."""
         checks.check_range(request)
         member = self._member
-        if not member.reads_are_current:
-            await member.current()
-        work = member.store.range(request)
-        answer = work if isinstance(work, Answer) else await member.jobs.run(work)
+        times = member.times
+        asked, begun = times.clock(), 0.0
+        try:
+            if not member.reads_are_current:
+                await member.current()
+            begun = times.clock()
+            work = member.store.range(request)
+            answer = work if isinstance(work, Answer) else await member.jobs.run(work)
+        except Exception as error:
+            times.read(request, asked, begun, None, error)
+            raise
+        times.read(request, asked, begun, answer, None)
         response = RangeResponse.FromString(b"".join(answer.body))
         response.header.revision = answer.revision
         return response
