@@ -1,8 +1,8 @@
 """The JSON gateways of real etcd and pyetcd side by side: the same plain request to both.
 
 An answer is status, headers and body as they are, but for three things: the spaces Go's protojson puts here
-and there by the build, the numbers two clusters differ in (IDs, terms), and what the transport decides (Date,
-Content-Length, Transfer-Encoding).
+and there by the build, the numbers two clusters differ in (IDs, terms, sizes), and what the transport decides
+(Date, Content-Length, Transfer-Encoding).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SECONDS = 20
 TRANSPORT = ("Date", "Content-Length", "Transfer-Encoding")
 _STRING_OR_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*+")|( )', re.DOTALL)
 _CLUSTERS = re.compile(
-    rb'"(cluster_id|member_id|raft_term|leader|raftTerm|raftIndex|raftAppliedIndex|dbSizeInUse)":"[0-9]+"'
+    rb'"(cluster_id|member_id|raft_term|leader|raftTerm|raftIndex|raftAppliedIndex|dbSize|dbSizeInUse)":"[0-9]+"'
 )
 
 
