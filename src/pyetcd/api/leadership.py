@@ -3,8 +3,8 @@ which serve hardly anything.
 
 Such a call is refused while the member knows no leader; such a stream is also ended once it has known none
 for three election timeouts in a row: reconnecting costs a client more than waiting, so a short election
-ends nothing (etcdserver/api/v3rpc/interceptor.go). A learner takes no streams at all, and of unary calls
-Status and serializable ranges.
+ends nothing (etcdserver/api/v3rpc/interceptor.go). A learner takes no stream but Snapshot, and of unary calls
+Status and serializable ranges. A stream is also refused to a client whose API version is no text.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from pyetcd.proto.rpc_pb2 import RangeRequest
 
 STATUS = "/etcdserverpb.Maintenance/Status"
 RANGE = "/etcdserverpb.KV/Range"
+SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
+VERSION = "client-api-version"
 REQUIRE_LEADER = ("hasleader", "true")
 LEADERLESS_CHECKS = 3
 
@@ -46,6 +48,18 @@ def requires_leader(meta: Meta) -> bool:
     return False
 
 
+def has_odd_version(meta: Meta) -> bool:
+    """Whether the first API version that the client names is no UTF-8."""
+    for name, value in meta.headers:
+        if name == VERSION:
+            try:
+                value.encode("latin-1").decode()
+            except UnicodeDecodeError:
+                return True
+            return False
+    return False
+
+
 def _is_serializable(payload: bytes) -> bool:
     try:
         return RangeRequest.FromString(payload).serializable
@@ -62,15 +76,23 @@ class Leadership:
         self._leaderless = 0
 
     def admit(self, call: int, meta: Meta, end: End) -> None:
-        """Check a stream that opens. Raises NO_LEADER or NOT_SUPPORTED_FOR_LEARNER; else `end` may be
-        called later.
-        """
-        if self._raft.is_learner:
-            raise errors.NOT_SUPPORTED_FOR_LEARNER()
+        """Check a stream that opens and is no snapshot, as `check_stream`; `end` may be called later."""
+        self.check_stream("", meta)
         if requires_leader(meta):
-            if not self._raft.leader:
-                raise errors.NO_LEADER()
-            self._streams[call] = end
+            self.keep(call, end)
+
+    def check_stream(self, method: str, meta: Meta) -> None:
+        """Raises what refuses a stream that opens."""
+        if self._raft.is_learner and method != SNAPSHOT:
+            raise errors.NOT_SUPPORTED_FOR_LEARNER()
+        if has_odd_version(meta):
+            raise errors.INVALID_CLIENT_API_VERSION()
+        if not self._raft.leader and requires_leader(meta):
+            raise errors.NO_LEADER()
+
+    def keep(self, call: int, end: End) -> None:
+        """Call `end` when the member has known no leader for long, unless the stream is forgotten before."""
+        self._streams[call] = end
 
     def admission(self) -> Admit | None:
         """What unary calls must pass at the moment; None: nothing, as nearly always."""

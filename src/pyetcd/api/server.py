@@ -15,6 +15,7 @@ from pyetcd.api.election import Election
 from pyetcd.api.gateway.exchanges import Parts
 from pyetcd.api.gateway.gateway import Gateway
 from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
+from pyetcd.api.guard import Guard
 from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
@@ -111,12 +112,11 @@ class ClientServer:
             **lock.coroutines,
             **election.coroutines,
         }
+        guard = Guard(self._leadership, outbox)
         streams: Mapping[str, OpenStream] = {
-            **kv.streams,
+            **guard.guarded({**kv.streams, **maintenance.streams, **self._health.streams}),
             **watch.streams,
             **leases.streams,
-            **maintenance.streams,
-            **self._health.streams,
             **election.streams,
         }
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
