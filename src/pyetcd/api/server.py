@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from pyetcd import logs
 from pyetcd._native import Limits, Server, Wake
+from pyetcd.api.auth import Auth
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
 from pyetcd.api.election import Election
@@ -109,6 +110,7 @@ class ClientServer:
         coroutines: Mapping[str, AsyncUnary] = {
             **maintenance.coroutines,
             **cluster.coroutines,
+            **Auth(member).coroutines,
             **lock.coroutines,
             **election.coroutines,
         }
@@ -247,6 +249,8 @@ UNARY = (
     "/etcdserverpb.Cluster/MemberUpdate",
     "/etcdserverpb.Cluster/MemberList",
     "/etcdserverpb.Cluster/MemberPromote",
+    "/etcdserverpb.Auth/AuthStatus",
+    "/etcdserverpb.Auth/Authenticate",
     "/v3lockpb.Lock/Lock",
     "/v3lockpb.Lock/Unlock",
     "/v3electionpb.Election/Campaign",
