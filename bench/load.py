@@ -38,6 +38,7 @@ class Sample:
     cpu_seconds: float
     errors: int
     extra: float
+    max_us: float = 0.0
 
     @property
     def throughput(self) -> float:
@@ -81,4 +82,5 @@ def parse_result(line: str, cpu: float) -> Sample:
         cpu_seconds=cpu,
         errors=int(seen["errors"]),
         extra=float(seen.get("extra", 0.0)),
+        max_us=float(seen.get("max_us", 0.0)),
     )

@@ -115,6 +115,10 @@ class Defragmentation:
                 continue
             finally:
                 copy.close()
+                replaced = copy.replaced
+                del copy
+                if replaced is not None:
+                    await in_thread(self._executor, partial(self._files.close, replaced))
         took = asyncio.get_running_loop().time() - began
         self.seconds.append(took)
         after = backend.size_bytes, backend.size_in_use_bytes
@@ -145,6 +149,9 @@ class _Copy:
         self._place: Place = (b"", b"")
         self._copy: Database | None = None
         self._took_the_place = False
+        # The old file, held open when nothing else of it is: closing frees its pages, a third of a second for
+        # a gigabyte, which is a thread's time and not the loop's.
+        self.replaced: int | None = None
         backend.on_committed = self._committed
 
     def _committed(self, buffer: WriteBuffer) -> None:
@@ -152,7 +159,8 @@ class _Copy:
 
     async def make(self) -> None:
         """Copy, and exchange. _Replaced, or whatever keeps it from being made."""
-        copy = self._copy = await self._in_thread(lambda: Database.open(self._files, self._path, sync=False))
+        opened = partial(Database.open, self._files, self._path, sync=False)
+        copy = self._copy = await in_thread(self._executor, opened)
         for _ in range(ROUNDS_MAX + 2 * self._pin.size // COMMIT_BYTES):
             if self._place == _END and self._changed.count <= LAST_STEP_CHANGES:
                 break
@@ -195,7 +203,7 @@ class _Copy:
         await self._paced(copy, commit, self._catch_up(commit, pin, changed))
         await self._paced(copy, commit, self._go_on(commit, pin))
         await self._paced(copy, commit, commit.finish())
-        await self._in_thread(lambda: copy.make_durable(commit))
+        await in_thread(self._executor, partial(copy.make_durable, commit))
         copy.install(commit)
 
     def _catch_up(self, commit: Commit, pin: Pinned, changed: Changed) -> Generator[None, None, None]:
@@ -239,8 +247,7 @@ class _Copy:
             if loop.time() - begun < SLICE_SECONDS:
                 continue
             if commit.unwritten_bytes >= WRITE_BYTES:
-                write = partial(copy.write, commit.take(), write_back=True)
-                await self._in_thread(write)
+                await in_thread(self._executor, partial(copy.write, commit.take(), write_back=True))
             passed = loop.time()
             await asyncio.sleep(0)
             if loop.time() - passed > BUSY_SECONDS:
@@ -253,13 +260,14 @@ class _Copy:
         path = self._source.path
 
         def rename() -> None:
+            self.replaced = self._files.open(path)
             self._files.rename(self._path, path)
             self._took_the_place = True
             self._files.rename(self._path + ".sum", path + ".sum")
             self._files.fsync_dir(path.rpartition("/")[0] or ".")
 
         try:
-            await self._in_thread(rename)
+            await in_thread(self._executor, rename)
         except OSError as error:
             if self._took_the_place:  # a crash might bring back the old one, which is no longer written
                 self._backend.fail(error)
@@ -269,16 +277,17 @@ class _Copy:
                 copy.renamed(path)
                 self._backend.exchange(copy)
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        """Files are not closed while a thread is busy with them, though the task be cancelled."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
-            raise
+
+async def in_thread(executor: Executor | None, work: Callable[[], Result]) -> Result:
+    """Files are not closed while a thread is busy with them, though the task be cancelled."""
+    future = asyncio.get_running_loop().run_in_executor(executor, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
 
 
 def defragment_now(
