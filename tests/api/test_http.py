@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pyetcd import logs
 from pyetcd.api import http
 from pyetcd.api.http import Access, HttpRoutes
 from pyetcd.api.http_health import HealthChecks
@@ -21,6 +22,7 @@ CORS = [
     ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
     ("Access-Control-Allow-Origin", "*"),
 ]
+LEVEL = "/config/local/log"
 TEXT = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
 
 
@@ -81,10 +83,15 @@ class Port:
         self.routes = HttpRoutes(self.wire, self.member, checks, self.scrapes, **options)  # type: ignore[arg-type]
 
     def ask(
-        self, target: str, method: str = "GET", host: str = "127.0.0.1:2379", **headers: str
+        self,
+        target: str,
+        method: str = "GET",
+        host: str = "127.0.0.1:2379",
+        body: bytes = b"",
+        **headers: str,
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         named = [(name.replace("_", "-"), value) for name, value in headers.items()]
-        request = SimpleNamespace(method=method, target=target, headers=named, body=b"")
+        request = SimpleNamespace(method=method, target=target, headers=named, body=body)
         meta = SimpleNamespace(authority=host)
 
         async def one() -> None:
@@ -360,6 +367,40 @@ def test_a_metrics_port_has_fewer_paths_and_no_cors() -> None:
     assert port.ask("/version") == (404, TEXT, b"404 page not found\n")
     assert port.ask("/livez") == (200, TEXT, b"ok\n")
     assert port.ask("/metrics")[0] == 200
+
+
+@pytest.mark.parametrize("name", ["debug", "DEBUG", "Debug"])
+def test_the_log_level_is_changed_while_running(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    log = logs.get("tried")
+    log.debug("before")
+    try:
+        assert Port().ask(LEVEL, "PUT", body=b'{"Level":"%s"}' % name.encode()) == (204, CORS, b"")
+        log.debug("meanwhile")
+    finally:
+        assert Port().ask(LEVEL, "PUT", body=b'{"level":"info"}')[0] == 204
+    log.debug("after")
+    written = capfd.readouterr().err
+    assert "meanwhile" in written
+    assert "before" not in written
+    assert "after" not in written
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "Invalid json body"),
+        (b"[]", "Invalid json body"),
+        (b'{"Level":7}', "Invalid json body"),
+        (b"[" * 100_000, "Invalid json body"),
+        (b"{}", "Invalid log level "),
+        (b'{"Level":"loud"}', "Invalid log level loud"),
+    ],
+)
+def test_what_names_no_log_level_is_refused(body: bytes, message: str) -> None:
+    status, _, text = Port().ask(LEVEL, "PUT", body=body)
+    assert (status, json.loads(text)) == (400, {"message": message})
+    assert Port().ask(LEVEL, "GET")[0] == 405
+    assert Port(access=None).ask(LEVEL, "PUT", body=body)[0] == 404
 
 
 def test_a_check_that_breaks_is_answered_and_logged() -> None:

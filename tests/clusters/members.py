@@ -27,7 +27,7 @@ READY_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
 
-_ports = count(os.getpid() * 101)  # so that sessions side by side hardly ever meet
+_ports = count(os.getpid() * 2003)  # so that sessions side by side hardly ever meet
 
 
 def free_port() -> int:

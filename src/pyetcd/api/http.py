@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from pyetcd import logs
+from pyetcd.api import http_log_level
 from pyetcd.api.http_health import HealthChecks, HealthSource
 from pyetcd.api.http_metrics import Scrapes
 from pyetcd.api.http_profiles import PREFIX, Profiles
@@ -163,6 +164,8 @@ class HttpRoutes:
                 self._send(call, NOT_ALLOWED, headers)
             else:
                 self._send(call, self._version() if path == "/version" else self._vars(), headers)
+        elif self._access is not None and path == http_log_level.PATH:
+            self._send(call, http_log_level.change(request.method, request.body), headers)
         elif self._profiles is not None and path == PREFIX[:-1]:
             self._send(call, _redirect(PREFIX, query, request.method), headers)
         elif self._profiles is not None and path.startswith(PREFIX):

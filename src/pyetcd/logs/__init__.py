@@ -50,6 +50,7 @@ __all__ = [
     "flush",
     "get",
     "quote",
+    "level_named",
     "set_level",
     "setup",
     "stopwatch",
@@ -63,6 +64,7 @@ FATAL: Final = 4
 
 _NAMES: Final = ("debug", "info", "warn", "error", "fatal")
 LEVELS: Final[Mapping[str, int]] = {name: number for number, name in enumerate(_NAMES)}
+_ALIASES: Final = {"panic": "fatal", "dpanic": "fatal", "warning": "warn"}
 FORMATS: Final = ("json", "console")
 
 _SAMPLE_FIRST: Final = 100
@@ -289,8 +291,15 @@ def setup(level: str, log_format: str, sinks: Sequence[Sink]) -> None:
             sink.close()
 
 
+def level_named(text: str) -> str | None:
+    """The level that an operator means, in any case and by zap's names too; None: there is none such."""
+    level = text.lower()
+    level = _ALIASES.get(level, level)
+    return level if level in LEVELS else None
+
+
 def set_level(level: str) -> None:
-    """Change the level of a running process."""
+    """Change the level of a running process. KeyError for an unknown one."""
     _output.level = LEVELS[level]
 
 

@@ -14,7 +14,6 @@ from pyetcd.member.config_check import ConfigError
 
 JOURNAL: Final = "systemd/journal"
 # What zap knows beyond our levels: both silence errors and leave only the last words.
-_LEVEL_ALIASES: Final = {"": "info", "panic": "fatal", "dpanic": "fatal", "warning": "warn"}
 _ONE_FILE: Final = "--log-outputs requires a single file path when --log-rotate-config-json is defined"
 
 
@@ -30,9 +29,8 @@ def set_up_logs(config: LogConfig) -> None:
     if len(outputs) > 1 and "default" in outputs:
         raise ConfigError('multi logoutput for "default" is not supported yet')
     rotation = _rotation(config, outputs) if config.rotation else None
-    level = config.level.lower()
-    level = _LEVEL_ALIASES.get(level, level)
-    if level not in logs.LEVELS:
+    level = logs.level_named(config.level or "info")
+    if level is None:
         raise ConfigError(f"unrecognized level: {logs.quote(config.level)}")
     log_format = config.format or "json"
     if log_format not in logs.FORMATS:
