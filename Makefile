@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.ready
 COMPILED := build/compiled/made-of.json
+WORKERS ?= 3
 PYTHON := $(shell find src/pyetcd -name '*.py')
 NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
 
@@ -26,8 +27,8 @@ $(COMPILED): $(STAMP) $(PYTHON) scripts/compile.py
 interpreted: $(STAMP)  ## the same without compiled modules: nothing to wait for after an edit
 	@$(PY) scripts/compile.py --remove
 
-test: setup  ## set up and pass the tests
-	$(PY) -m pytest $(ARGS)
+test: setup  ## set up and pass the tests, WORKERS files at a time
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, rustfmt and clippy
 	.venv/bin/ruff check src tests bench scripts
