@@ -8,6 +8,7 @@ from pyetcd.cluster.versions import (
     LOWEST,
     SERVER,
     Downgrade,
+    InvalidTarget,
     UnknownStorage,
     Version,
     check_downgrade,
@@ -56,8 +57,6 @@ def test_what_is_no_version_is_refused(text: str) -> None:
         (V37, {1: "3.6.0", 2: "3.7.1"}, None, None),
         (V37, {1: "3.7.1"}, "3.6.0", V36),
         (V36, {1: "3.7.1"}, "3.6.0", None),
-        (V37, {1: "3.7.1"}, "3.5.0", None),
-        (V37, {1: "3.6.1", 2: "3.7.1"}, "3.6.0", None),
     ],
 )
 def test_the_leader_proposes_the_lowest_version_of_all(
@@ -65,6 +64,14 @@ def test_the_leader_proposes_the_lowest_version_of_all(
 ) -> None:
     info = Downgrade() if downgrade is None else Downgrade(True, downgrade)
     assert decide_cluster_version(cluster, members, info) == decided
+
+
+@pytest.mark.parametrize(
+    ("members", "target"), [({1: "3.7.1"}, "3.5.0"), ({1: "3.6.1", 2: "3.7.1"}, "3.6.0")]
+)
+def test_the_leader_proposes_no_downgrade_that_cannot_be(members: dict[int, str | None], target: str) -> None:
+    with pytest.raises(InvalidTarget):
+        decide_cluster_version(V37, members, Downgrade(True, target))
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,8 @@ def test_failures_are_told_alike(twins: Twins) -> None:
     gone = LeaderKey(name=b"e", key=b"e/1", rev=3, lease=1)
     assert failure(twins, ProclaimRequest(leader=gone, value=b"v")) == "election: not leader"
     assert failure(twins, ProclaimRequest(leader=LeaderKey(lease=1))) == "etcdserver: key is not provided"
-    twins.ask_raw(LOCK + "Lock", b"\x0a\x05short")
-    twins.ask_raw(ELECTION + "Observe", b"\x0a\x05short")
+    twins.ask_raw(LOCK + "Lock", b"\x0a\x09short")
+    twins.ask_raw(ELECTION + "Observe", b"\x0a\x09short")
     twins.ask_raw(ELECTION + "Nothing", b"")
 
 

@@ -241,7 +241,7 @@ def test_bytes_that_are_no_request_get_the_same_answers(both: Both) -> None:
     def send(client: Client) -> list[tuple[str, str]]:
         said = []
         for path in sorted(path for path, _ in PATHS.values() if path.startswith("/v3")):
-            for payload in (b"\xff", b"\x0a\x05a", b"\x0a\x01\xff" * 2 + b"\x7a\x00"):
+            for payload in (b"\xff", b"\x0a\x05a", b"\x0a\x01\xff\x7a\x05"):
                 try:
                     client.server.channel.unary_unary(path)(payload, timeout=SECONDS)
                 except grpc.RpcError as error:

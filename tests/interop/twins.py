@@ -27,6 +27,8 @@ from pyetcd.proto.rpc_pb2 import (
     CompactionResponse,
     DeleteRangeRequest,
     DeleteRangeResponse,
+    DowngradeRequest,
+    DowngradeResponse,
     HashKVRequest,
     HashKVResponse,
     HashRequest,
@@ -76,6 +78,7 @@ PATHS: dict[type[Message], tuple[str, type[Message]]] = {
     HashKVRequest: ("/etcdserverpb.Maintenance/HashKV", HashKVResponse),
     StatusRequest: ("/etcdserverpb.Maintenance/Status", StatusResponse),
     AlarmRequest: ("/etcdserverpb.Maintenance/Alarm", AlarmResponse),
+    DowngradeRequest: ("/etcdserverpb.Maintenance/Downgrade", DowngradeResponse),
     MemberListRequest: ("/etcdserverpb.Cluster/MemberList", MemberListResponse),
 }
 

@@ -20,6 +20,8 @@ from pyetcd.proto.rpc_pb2 import (
     AlarmRequest,
     DefragmentRequest,
     DowngradeInfo,
+    DowngradeRequest,
+    DowngradeResponse,
     HashKVRequest,
     HashKVResponse,
     HashRequest,
@@ -56,6 +58,7 @@ class Maintenance:
         self.coroutines: Mapping[str, AsyncUnary] = {
             "/etcdserverpb.Maintenance/Alarm": self.alarm,
             "/etcdserverpb.Maintenance/Defragment": self.defragment,
+            "/etcdserverpb.Maintenance/Downgrade": self.downgrade,
             "/etcdserverpb.Maintenance/Hash": self.hash,
             "/etcdserverpb.Maintenance/HashKV": self.hash_kv,
             "/etcdserverpb.Maintenance/MoveLeader": self.move_leader,
@@ -113,6 +116,22 @@ class Maintenance:
             self._health.set_serving(True)
         _log.info("finished defragment")
         return b""
+
+    async def downgrade(self, call: int, payload: bytes, meta: Meta) -> Body:
+        """Ask whether the cluster could go down a version, have it do so, or stay. The answer has the version
+        the cluster has now."""
+        request = strict.parse(DowngradeRequest, payload)
+        versions = self._member.versions
+        if request.action == DowngradeRequest.VALIDATE:
+            version = await versions.validate_downgrade(request.version)
+        elif request.action == DowngradeRequest.ENABLE:
+            version = await versions.enable_downgrade(request.version)
+        elif request.action == DowngradeRequest.CANCEL:
+            version = await versions.cancel_downgrade()
+        else:
+            raise EtcdError(UNKNOWN, "etcdserver: unknown method")
+        response = DowngradeResponse(version=version.short)
+        return [self._member.header(self._member.store.revision), response.SerializeToString()]
 
     async def hash(self, call: int, payload: bytes, meta: Meta) -> Body:
         """CRC-32C over every bucket."""

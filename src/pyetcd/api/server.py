@@ -241,6 +241,7 @@ UNARY = (
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Alarm",
     "/etcdserverpb.Maintenance/Defragment",
+    "/etcdserverpb.Maintenance/Downgrade",
     "/etcdserverpb.Maintenance/Hash",
     "/etcdserverpb.Maintenance/HashKV",
     "/etcdserverpb.Maintenance/MoveLeader",

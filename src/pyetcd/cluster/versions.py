@@ -116,6 +116,13 @@ def check_downgrade(cluster: Version, target: Version, current: Downgrade) -> No
         raise errors.DOWNGRADE_IN_PROCESS
 
 
+class InvalidTarget(Exception):
+    """A downgrade that was enabled cannot be carried out."""
+
+    def __init__(self) -> None:
+        super().__init__("invalid downgrade target")
+
+
 def lowest_server_version(members: Mapping[int, str | None]) -> Version | None:
     """The lowest of the members' server versions; None as long as one of them is not known."""
     lowest: Version | None = None
@@ -125,10 +132,7 @@ def lowest_server_version(members: Mapping[int, str | None]) -> Version | None:
         try:
             version = Version.parse(text)
         except ValueError as error:
-            _log.warn(
-                "failed to parse server version of remote member",
-                {"remote-member-id": f"{id:x}", "remote-member-version": text, "error": error},
-            )
+            _tell_odd_version(id, text, error)
             return None
         if version > SERVER:
             _log.warn(
@@ -147,7 +151,8 @@ def lowest_server_version(members: Mapping[int, str | None]) -> Version | None:
 def decide_cluster_version(
     cluster: Version | None, members: Mapping[int, str | None], downgrade: Downgrade
 ) -> Version | None:
-    """The version a leader should propose now, or None to leave it as it is.
+    """The version a leader should propose now, or None to leave it as it is. InvalidTarget, logged, where a
+    downgrade says otherwise.
 
     `members` has the server version of every member, None where it did not answer.
     """
@@ -173,19 +178,38 @@ def _decide_downgrade(cluster: Version, lowest: Version, downgrade: Downgrade) -
                 f"Cannot downgrade from {name} to downgrade-target",
                 {"downgrade-target": downgrade.target, name: str(version)},
             )
-            return None
+            raise InvalidTarget
     return target.of_cluster
 
 
 def is_downgraded(members: Mapping[int, str | None], target: Version) -> bool:
     """Whether every member runs the target version, so that the downgrade is done."""
-    for text in members.values():
+    for id, text in members.items():
+        if text is None:
+            return False
         try:
-            if text is None or Version.parse(text).of_cluster != target.of_cluster:
-                return False
-        except ValueError:
+            version = Version.parse(text).of_cluster
+        except ValueError as error:
+            _tell_odd_version(id, text, error)
+            return False
+        if version != target.of_cluster:
+            _log.warn(
+                "remotes server has mismatching etcd version",
+                {
+                    "remote-member-id": f"{id:x}",
+                    "current-server-version": str(version),
+                    "target-version": str(target.of_cluster),
+                },
+            )
             return False
     return True
+
+
+def _tell_odd_version(id: int, text: str, error: ValueError) -> None:
+    _log.warn(
+        "failed to parse server version of remote member",
+        {"remote-member-id": f"{id:x}", "remote-member-version": text, "error": error},
+    )
 
 
 def decide_storage_version(cluster: Version | None, storage: Version | None) -> Version | None:

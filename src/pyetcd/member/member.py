@@ -244,13 +244,17 @@ class Member:
             self._until_applied,
             self._timed_out,
         )
-        self._versions = VersionKeeper(
+        self.versions = VersionKeeper(
             self.cluster,
+            self.backend,
             self._position,
             opened.node,
             self.calls,
             self.request,
+            lambda: self.current(),
+            lambda: self.retention.entries_since(),
             config.request_timeout_seconds,
+            config.downgrade_check_time_seconds,
         )
         self.retention = Retention(
             config,
@@ -643,8 +647,9 @@ class Member:
         self.peers.begin(*self._first_peers)
         self._tick()
         self._spawn(self._advance_ticks())
-        self._spawn(self._versions.follow())
-        self._spawn(self._versions.settle())
+        self._spawn(self.versions.follow())
+        self._spawn(self.versions.settle())
+        self._spawn(self.versions.end_downgrades())
         self._spawn(self.retention.purge_for_ever())
         compactor = self._compactor()
         if compactor is not None:
@@ -766,7 +771,7 @@ class Member:
         self.retention.installed(snapshot.index)
         self.store.resume_compaction()
         self._refresh_reads()
-        self._versions.cluster_changed()
+        self.versions.cluster_changed()
         self.consensus.resume()
 
     def _membership_changed(self, request_id: int, applied: Applied | EtcdError) -> None:
@@ -780,7 +785,7 @@ class Member:
         self.reconfiguration.applied(request_id, None)
 
     def _version_set(self, lowered: bool) -> None:
-        self._versions.cluster_changed()
+        self.versions.cluster_changed()
         if lowered:
             self.retention.force()
 
@@ -807,7 +812,7 @@ class Member:
         node = self.consensus.node
         if node.is_leader and self._position.term == node.term:
             self.leases.promote(node.term)
-            self._versions.leads()
+            self.versions.leads()
 
     def _background(self, job: Job[None]) -> None:
         self.jobs.start(job, lambda result: None, self._background_failed)

@@ -55,9 +55,6 @@ class Position:
         configured = self.conf_state is not None or self._backend.get(META, _CONF_STATE) is not None
         return BEFORE_STORED if configured else ""
 
-    def set_storage_version(self, version: str) -> None:
-        self._backend.put(META, _STORAGE_VERSION, version.encode())
-
 
 def conf_state_json(state: ConfState) -> bytes:
     """As Go's encoding/json writes raftpb.ConfState: empty lists left out, auto_leave always there."""

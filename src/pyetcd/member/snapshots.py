@@ -32,7 +32,7 @@ Layout and numbers after etcd's server/etcdserver/server.go; the order of 1 to 3
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from typing import Protocol, TypeVar
 
@@ -42,7 +42,7 @@ from pyetcd.cluster.v2store import membership_json
 from pyetcd.logs.gotext import duration
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.consensus import Consensus
-from pyetcd.raft import MemoryStorage, Node
+from pyetcd.raft import Compacted, Entry, MemoryStorage, Node
 from pyetcd.raft import Snapshot as RaftSnapshot
 from pyetcd.raft.codec import encode_conf_state
 from pyetcd.storage import schema
@@ -161,6 +161,16 @@ class Retention:
     async def purge(self) -> None:
         """Remove the oldest files of each kind beyond those that are to be kept."""
         await self._in_executor(self._purge)
+
+    def entries_since(self) -> Sequence[Entry] | None:
+        """The log behind the last snapshot; None while the cache has forgotten some of it."""
+        first, last = self.snapshot_index + 1, self._storage.last_index()
+        if first > last:
+            return []
+        try:
+            return self._storage.entries(first, last + 1)
+        except Compacted:
+            return None
 
     # The cache
 

@@ -100,6 +100,12 @@ def error(ran: Ran) -> tuple[int, str]:
         (["move-leader", "1", "2"], 128, "move-leader command needs 1 argument"),
         (["move-leader", "z"], 128, 'strconv.ParseUint: parsing "z": invalid syntax'),
         (["move-leader", "1", "-w", "yaml"], 4, "unsupported output format"),
+        (["downgrade", "validate"], 128, "TARGET_VERSION not provided"),
+        (["downgrade", "enable"], 128, "TARGET_VERSION not provided"),
+        (["downgrade", "enable", "3.6", "3.5"], 128, "too many arguments"),
+        (["downgrade", "validate", ""], 128, "target version not provided"),
+        (["downgrade", "validate", "x"], 1, "etcdserver: wrong downgrade target version format"),
+        (["downgrade", "enable", "3.5"], 1, "etcdserver: invalid downgrade target version"),
         (["endpoint", "hashkv", "--cluster", "--rev=1000"], 1, None),
         (["endpoint", "status", "--cluster", "--cacert=/no"], 1, "open /no: no such file or directory"),
         (["endpoint", "status", "--cacert=/no"], 128, "open /no: no such file or directory"),
@@ -147,6 +153,23 @@ def test_a_dead_endpoint_before_the_leaders_ends_the_search(stage: Stage) -> Non
     assert error(ran) == (1, "context deadline exceeded")
     dead_last = f"--endpoints=127.0.0.1:{stage.leader.port},{DEAD}"
     assert error(stage.both.same("move-leader", "5", dead_last)) == (1, "etcdserver: bad leader transferee")
+
+
+@every_format
+def test_a_downgrade_is_validated_and_called_off(stage: Stage, format: list[str]) -> None:
+    stage.settled()
+    for command in (["validate", "3.6"], ["cancel"]):
+        stage.both.same("downgrade", *command, stage.at(stage.leader), *format)
+
+
+def test_a_downgrade_is_enabled(stage: Stage) -> None:
+    for run in (stage.both.real, stage.both.ours):
+        until(lambda: stage.leader.client.status().storageVersion == "3.7.0", "the cluster at 3.7", 30)
+        ran = run("downgrade", "enable", "3.6", stage.at(stage.follower))
+        assert (ran.code, ran.text) == (0, "Downgrade enable success, cluster version 3.7\n")
+        status = run("endpoint", "status", stage.at(stage.leader)).text
+        assert status.endswith(", 3.6.0, true\n")
+        assert run("downgrade", "cancel", stage.at(stage.follower)).code == 0
 
 
 @every_format

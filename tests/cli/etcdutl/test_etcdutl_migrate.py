@@ -9,8 +9,8 @@ import pytest
 from crash_files import StepFiles
 from utl_runner import Utl, content, make_database
 
-from pyetcd.cli.etcdutl.migrate import needed_version
 from pyetcd.cli.etcdutl.restore import Immediate
+from pyetcd.cluster.migration import needed_version
 from pyetcd.cluster.versions import Version
 from pyetcd.proto.membership_pb2 import ClusterVersionSetRequest
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest

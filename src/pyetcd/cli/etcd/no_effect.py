@@ -31,7 +31,6 @@ FLAGS: Final[dict[str, str]] = {
     "distributed-tracing-sampling-rate": _TRACES,
     "corrupt-check-time": "members are not compared",
     "compact-hash-check-time": "hashes of compactions are not compared",
-    "downgrade-check-time": "there are no downgrades",
     "self-signed-cert-validity": "no certificates are made",
     "cipher-suites": "the TLS library chooses; this is not enforced",
     "tls-min-version": _VERSIONS,

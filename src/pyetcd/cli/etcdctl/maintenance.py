@@ -1,4 +1,5 @@
-"""What is asked of each member: `endpoint health`, `status`, `hashkv`, `defrag`, `alarm list`, `disarm`."""
+"""What is asked of each member: `endpoint health`, `status`, `hashkv`, `defrag`; and of the cluster: `alarm
+list`, `disarm`, `downgrade`."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ALARM = "/etcdserverpb.Maintenance/Alarm"
 GET, DEACTIVATE = 0, 2
+DOWNGRADE = "/etcdserverpb.Maintenance/Downgrade"
+DOWNGRADE_ACTIONS = {"validate": 0, "enable": 1, "cancel": 2}
 PERMISSION_DENIED = "etcdserver: permission denied"
 
 
@@ -203,6 +206,35 @@ def alarm_disarm(call: Invocation) -> None:
 def _alarm(session: Session, action: int, member: int = 0, alarm: int = 0, *, reads: bool = False) -> Message:
     request = Message("etcdserverpb.AlarmRequest", action=action, memberID=member, alarm=alarm)
     return session.call(ALARM, request, "etcdserverpb.AlarmResponse", reads=reads)
+
+
+def downgrade_validate(call: Invocation) -> None:
+    _downgrade(call, "validate", _target(call))
+
+
+def downgrade_enable(call: Invocation) -> None:
+    _downgrade(call, "enable", _target(call))
+
+
+def downgrade_cancel(call: Invocation) -> None:
+    _downgrade(call, "cancel", "")
+
+
+def _target(call: Invocation) -> str:
+    if len(call.args) > 1:
+        raise Exit(BAD_ARGS, "too many arguments")
+    if not call.args:
+        raise Exit(BAD_ARGS, "TARGET_VERSION not provided")
+    if not call.args[0]:
+        raise Exit(BAD_ARGS, "target version not provided")
+    return call.args[0]
+
+
+def _downgrade(call: Invocation, what: str, version: str) -> None:
+    session = Session(call)
+    request = Message("etcdserverpb.DowngradeRequest", action=DOWNGRADE_ACTIONS[what], version=version)
+    answer = session.call(DOWNGRADE, request, "etcdserverpb.DowngradeResponse", reads=what == "validate")
+    session.printer.downgrade(what, answer)
 
 
 def _complain(text: str) -> None:

@@ -122,6 +122,10 @@ class Printer:
     def move_leader(self, leader: int, target: int, answer: Message) -> None:
         raise self.unsupported()
 
+    def downgrade(self, what: str, answer: Message) -> None:
+        """`what` is `validate`, `enable` or `cancel`."""
+        raise self.unsupported()
+
     def alarms(self, answer: Message) -> None:
         raise self.unsupported()
 

@@ -130,6 +130,9 @@ class JsonPrinter(Printer):
     def move_leader(self, leader: int, target: int, answer: Message) -> None:
         self._print(answer)  # also with --hex, as in etcdctl
 
+    def downgrade(self, what: str, answer: Message) -> None:
+        self._print(answer)
+
     @staticmethod
     def _members(answer: Message) -> dict[str, Json]:
         """An answer about members with its IDs in hexadecimal."""

@@ -19,6 +19,9 @@ class ProtobufPrinter(Printer):
     def move_leader(self, leader: int, target: int, answer: Message) -> None:
         emit_bytes(answer.encode())
 
+    def downgrade(self, what: str, answer: Message) -> None:
+        emit_bytes(answer.encode())
+
     def watch(self, answer: WatchAnswer) -> None:
         message = Message(
             "etcdserverpb.WatchResponse",

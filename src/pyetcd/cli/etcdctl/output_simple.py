@@ -116,6 +116,9 @@ class SimplePrinter(Printer):
     def move_leader(self, leader: int, target: int, answer: Message) -> None:
         emit(f"Leadership transferred from {leader:x} to {target:x}\n")
 
+    def downgrade(self, what: str, answer: Message) -> None:
+        emit(f"Downgrade {what} success, cluster version {answer.text('version')}\n")
+
     def alarms(self, answer: Message) -> None:
         for alarm in answer.children("alarms"):
             words = []

@@ -72,6 +72,7 @@ def root() -> Command:
         defrag_command(),
         endpoint_command(),
         move_leader_command(),
+        downgrade_command(),
         watch_command(),
         Command("version", "Show etcdctl's version", later("about", "version"), group="utility"),
         lease_command(),
@@ -324,6 +325,29 @@ def move_leader_command() -> Command:
         "Have another member lead",
         later("members", "move_leader"),
         group="maintenance",
+    )
+
+
+def downgrade_command() -> Command:
+    return _parent(
+        "downgrade",
+        "Take the cluster down to the minor version before",
+        "maintenance",
+        [
+            Command(
+                "validate <TARGET_VERSION>",
+                "Ask whether a downgrade could be enabled now",
+                later("maintenance", "downgrade_validate"),
+            ),
+            Command(
+                "enable <TARGET_VERSION>",
+                "Have the cluster go down, so that members of that version may take over",
+                later("maintenance", "downgrade_enable"),
+            ),
+            Command(
+                "cancel", "Call off a downgrade that is enabled", later("maintenance", "downgrade_cancel")
+            ),
+        ],
     )
 
 
