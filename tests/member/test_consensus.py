@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import select
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from pyetcd._native import Appender, Wake
 from pyetcd.cluster.bootstrap import metadata
 from pyetcd.member.consensus import Consensus
+from pyetcd.member.phases import Phases
 from pyetcd.raft import (
     Config,
     Entry,
@@ -83,6 +85,7 @@ class Member:
         self.dropped: list[bytes] = []
         self.busy_on = busy_on
         self.is_full = False
+        self.phases = Phases(time.monotonic)
         storage = MemoryStorage()
         self.log = Log(storage)
         path = str(directory / "wal")
@@ -119,6 +122,7 @@ class Member:
             send=lambda messages: None,
             is_full=lambda: self.is_full,
             snapshots=NoSnapshots(),
+            phases=self.phases,
         )
 
     def apply(self, entry: Entry) -> bool:

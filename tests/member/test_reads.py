@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pyetcd.member.phases import Phases
 from pyetcd.member.reads import RETRY_SECONDS, Reads
+from pyetcd.member.slow_requests import SlowRequests
 from pyetcd.proto import errors
 from pyetcd.raft import ReadState
 
@@ -20,7 +22,12 @@ class Asked:
         self.told: list[str] = []
         self._ids = 0
         self.reads = Reads(
-            lambda: self.now, self.questions.append, self._next, lambda: self.applied, TIMEOUT_SECONDS
+            lambda: self.now,
+            self.questions.append,
+            self._next,
+            lambda: self.applied,
+            TIMEOUT_SECONDS,
+            SlowRequests(lambda: self.now, Phases(lambda: self.now)),
         )
 
     def _next(self) -> int:

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from pyetcd.member.apply_times import GROUP_MAX, Groups
+from pyetcd.member.phases import Phases
 from pyetcd.member.request_text import proposal_text, request_text
 from pyetcd.member.request_times import GATHERED_MAX, RequestTimes
+from pyetcd.member.slow_requests import SlowRequests
 from pyetcd.metrics import HistogramVec, Registry
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest, RequestHeader
@@ -34,6 +36,10 @@ class Clock:
         return self.now
 
 
+def times_of(clock: Clock, warn_seconds: float) -> RequestTimes:
+    return RequestTimes(clock, warn_seconds, SlowRequests(clock, Phases(clock)))
+
+
 def entry(request: PutRequest, request_id: int) -> bytes:
     """As this member writes it: the header first."""
     header = RequestHeader(ID=request_id).SerializeToString()
@@ -57,8 +63,8 @@ def told(captured: pytest.CaptureFixture[str], message: str) -> list[dict[str, o
 
 def test_entries_of_a_group_share_its_time_and_each_waited_its_own() -> None:
     clock = Clock()
-    times = RequestTimes(clock, 10.0)
-    groups = Groups(times)
+    times = times_of(clock, 10.0)
+    groups = Groups(times, lambda: 0)
     groups.open(PUT)
     for since in (99.0, 99.5):
         groups.since.append(since)
@@ -82,8 +88,8 @@ def test_entries_of_a_group_share_its_time_and_each_waited_its_own() -> None:
 
 def test_an_entry_that_goes_its_own_way_takes_its_share_along() -> None:
     clock = Clock()
-    times = RequestTimes(clock, 10.0)
-    groups = Groups(times)
+    times = times_of(clock, 10.0)
+    groups = Groups(times, lambda: 0)
     groups.open(PUT)
     groups.since += [99.0, 99.0]
     clock.now += 0.3
@@ -96,8 +102,8 @@ def test_an_entry_that_goes_its_own_way_takes_its_share_along() -> None:
 
 def test_a_new_group_begins_when_its_first_entry_comes() -> None:
     clock = Clock()
-    times = RequestTimes(clock, 10.0)
-    groups = Groups(times)
+    times = times_of(clock, 10.0)
+    groups = Groups(times, lambda: 0)
     groups.open(PUT)
     groups.count()
     clock.now += 5
@@ -110,13 +116,13 @@ def test_a_new_group_begins_when_its_first_entry_comes() -> None:
 
 @pytest.mark.parametrize(("warn_seconds", "mask"), [(0.1, GROUP_MAX - 1), (0.001, 0), (1e-9, 0)])
 def test_groups_are_single_entries_where_the_limit_is_short(warn_seconds: float, mask: int) -> None:
-    assert Groups(RequestTimes(Clock(), warn_seconds)).mask == mask
+    assert Groups(times_of(Clock(), warn_seconds), lambda: 0).mask == mask
 
 
 def test_a_slow_group_is_told_by_its_last_entry(capfd: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    times = RequestTimes(clock, 0.1)
-    groups = Groups(times)
+    times = times_of(clock, 0.1)
+    groups = Groups(times, lambda: 0)
     for last in ((PUT, REQUEST, entry(REQUEST, 7), Answer(300, (b"abc",))), None):
         groups.open(PUT)
         groups.since.append(99.0)
@@ -132,7 +138,7 @@ def test_a_slow_group_is_told_by_its_last_entry(capfd: pytest.CaptureFixture[str
 
 def test_reads_are_counted_and_slow_ones_told(capfd: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    times = RequestTimes(clock, 0.5)
+    times = times_of(clock, 0.5)
     clock.now = 102.0
     record = bytes.fromhex("0a016b10022002")
     answer = Answer(2, (b"\x12" + bytes([len(record)]), record, b"\x20\x01"))
@@ -162,7 +168,7 @@ def test_reads_are_counted_and_slow_ones_told(capfd: pytest.CaptureFixture[str])
 
 
 def test_what_has_gathered_is_counted_once_there_is_enough_of_it() -> None:
-    times = RequestTimes(Clock(), 1.0)
+    times = times_of(Clock(), 1.0)
     for _ in range(GATHERED_MAX - 1):
         times.ranged(0.1)
     times.settle()

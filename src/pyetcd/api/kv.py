@@ -57,7 +57,7 @@ class KV:
         self._times = member.times
         self._clock = member.times.clock
         self._ranged = member.times.ranged
-        self._warn_seconds = member.times.warn_seconds
+        self._told_seconds = member.times.told_seconds
         self._done: Done[int] = self._finish
         self.unary: Mapping[str, Unary] = {
             "/etcdserverpb.KV/Range": self.range,
@@ -89,7 +89,7 @@ class KV:
             self._times.read(request, asked, asked, None, error)
             raise
         took = self._clock() - asked
-        if isinstance(work, Answer) and took < self._warn_seconds:
+        if isinstance(work, Answer) and took < self._told_seconds:
             self._ranged(took)
             return member.encode(work)
         return self._now(Read(call, request, asked, asked), work)
@@ -125,7 +125,7 @@ class KV:
             self._read_done(Read(call, request, asked, begun), None, error, answers=True)
             return
         ended = self._clock()
-        soon = ended - asked < self._warn_seconds
+        soon = ended - asked < self._told_seconds
         if soon and isinstance(work, Answer) and isinstance(request, RangeRequest):
             self._times.waited(asked, begun, ended)
             self._outbox.reply(call, self._member.encode(work))

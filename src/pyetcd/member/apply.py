@@ -33,6 +33,7 @@ from pyetcd.member.position import Position
 from pyetcd.member.quota import lease_cost, put_cost, txn_cost
 from pyetcd.member.request_times import RequestTimes, shown_proposal
 from pyetcd.member.requests import Waiter, Waiters
+from pyetcd.member.slow_requests import SLOW_SECONDS, response_revision
 from pyetcd.mvcc.answer import Answer, Applied, Unfinished
 from pyetcd.mvcc.store import Store
 from pyetcd.proto import deep, errors
@@ -76,8 +77,9 @@ def _unknown(request: Message) -> Result:
 
 
 class Running(NamedTuple):
-    """An entry that is being applied: what it is, when that began, who waits for it."""
+    """An entry that is being applied: its index, what it is, when that began, who waits for it."""
 
+    at: int
     kind: int
     request: Request
     data: bytes
@@ -132,7 +134,9 @@ class Applier:
         self._on_failure = on_failure
         self._times = times
         self._clock = times.clock
-        self._groups = Groups(times)
+        self._slow_requests = times.slow_requests
+        self._groups = Groups(times, lambda: position.index)
+        self._slow_before = 0.0  # a request of the group that came before this is slow
         self._unfinished: Running | None = None  # the entry that takes turns
         self._kind = 0  # of the entries that are timed together, 0: none are
         self._handler: Callable[[Any], Result] = _unknown  # of that kind
@@ -202,6 +206,7 @@ class Applier:
             self._groups.open(kind)
             self._kind = kind
             self._handler = self._handlers.get(kind, _unknown)
+            self._slow_before = self._groups.begun - SLOW_SECONDS
         try:
             result = self._handler(request) if waiter is not None else self._unanswered(kind, request)
         except OWN_FAULTS as error:
@@ -216,16 +221,24 @@ class Applier:
         if waiter is not None:
             self._since.append(waiter.since)
             waiter.done(waiter.token, result, None)
+            if waiter.since < self._slow_before:
+                self._was_slow(waiter, self._position.index, self._groups.begun, result)
         else:
             self._groups.unanswered += 1
         if not self._position.index & self._group_mask:
             self._groups.count((kind, request, data, result))
+            self._slow_before = self._groups.begun - SLOW_SECONDS
         return True
 
     def _alone(self, kind: int, request: Request, data: bytes, waiter: Waiter[Any] | None) -> Running:
         """The entry that was looked at last is not timed with those before it."""
         self._kind = 0
-        return Running(kind, request, data, self._groups.leave(), waiter)
+        return Running(self._position.index, kind, request, data, self._groups.leave(), waiter)
+
+    def _was_slow(self, waiter: Waiter[Any], index: int, begun: float, answer: object) -> None:
+        now = self._clock()
+        revision = response_revision(answer)
+        self._slow_requests.wrote(waiter.kind, waiter.request, index, waiter.since, begun, now, revision)
 
     def _later(self, running: Running, result: Result) -> bool:
         """The entry, or its answer, takes more turns."""
@@ -265,15 +278,18 @@ class Applier:
 
     def _done(self, running: Running, answer: Answer | None, error: Exception | None) -> None:
         """An entry is applied, and there is its answer or why there is none."""
-        kind, request, data, begun, waiter = running
+        index, kind, request, data, begun, waiter = running
         now = self._clock()
         took = now - begun
         self._times.applied(kind, error is None or isinstance(error, errors.COMPACTED)).observe(took)
         if took > self._times.warn_seconds:
-            self._times.slow_apply(took, kind, request, data, answer, error)
+            spent = self._slow_requests.phases.of(index, waiter.since if waiter is not None else 0.0, now)
+            self._times.slow_apply(took, kind, request, data, answer, error, spent)
         if waiter is not None:
             self._times.answered(kind, True).observe(now - waiter.since)
             waiter.done(waiter.token, answer, error)
+            if now - waiter.since > SLOW_SECONDS:
+                self._was_slow(waiter, index, begun, answer)
 
     def _failed(self, running: Running, error: Exception) -> None:
         took = self._clock() - running.begun

@@ -9,6 +9,7 @@ or takes several turns is always timed alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from pyetcd.member.request_times import RequestTimes
@@ -27,14 +28,26 @@ class Groups:
     """Times the entries of one member.
 
     `since`: when those of the group were proposed for which somebody waits; `unanswered`: how many others it
-    has. The applier adds to both, and calls `count` where an index has none of the bits of `mask`.
+    has. The applier adds to both, and calls `count` where an index has none of the bits of `mask`. `begun`:
+    when the group did. `applied_index`: of the entry that was looked at last.
     """
 
-    __slots__ = ("_answered", "_applied", "_begun", "_kind", "_times", "mask", "since", "unanswered")
+    __slots__ = (
+        "_answered",
+        "_applied",
+        "_applied_index",
+        "_kind",
+        "_times",
+        "begun",
+        "mask",
+        "since",
+        "unanswered",
+    )
 
-    def __init__(self, times: RequestTimes) -> None:
+    def __init__(self, times: RequestTimes, applied_index: Callable[[], int]) -> None:
         self._times = times
-        self._begun = 0.0
+        self._applied_index = applied_index
+        self.begun = 0.0
         self._kind = 0
         self._applied = self._answered = Histogram(())  # of the kind
         self.since: list[float] = []
@@ -46,7 +59,7 @@ class Groups:
         if self.since or self.unanswered:
             self.count()
         else:
-            self._begun = self._times.clock()
+            self.begun = self._times.clock()
         if kind != self._kind:
             self._kind = kind
             self._applied = self._times.applied(kind, True)
@@ -55,7 +68,7 @@ class Groups:
     def leave(self) -> float:
         """The entry that was looked at last goes its own way: when it began, about."""
         now = self._times.clock()
-        share = (now - self._begun) / (len(self.since) + self.unanswered + 1)
+        share = (now - self.begun) / (len(self.since) + self.unanswered + 1)
         self._count(now - share)
         return now - share
 
@@ -65,7 +78,7 @@ class Groups:
 
     def _count(self, now: float, last: Last | None = None) -> None:
         since, times = self.since, self._times
-        took, self._begun = now - self._begun, now
+        took, self.begun = now - self.begun, now
         count = len(since) + self.unanswered
         if not count:
             return
@@ -77,7 +90,9 @@ class Groups:
             self._applied.observe(took / count, count)
             if since:
                 self._answered.observe_since(now, since)
+        oldest = min(since) if since and took > times.warn_seconds else 0.0
         since.clear()
         self.unanswered = 0
         if took > times.warn_seconds:
-            times.slow_group(took, self._kind, last)
+            spent = times.slow_requests.phases.of(self._applied_index(), oldest, now)
+            times.slow_group(took, self._kind, last, spent)

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from pyetcd.member.phases import Phases
 from pyetcd.raft import (
     AnyConfChange,
     Entry,
@@ -72,6 +73,7 @@ class Consensus:
         send: Callable[[list[Message]], None],
         is_full: Callable[[], bool],
         snapshots: Snapshots,
+        phases: Phases,
     ) -> None:
         self.node = node
         self._storage = storage
@@ -85,6 +87,7 @@ class Consensus:
         self._send = send
         self._is_full = is_full
         self._snapshots = snapshots
+        self._phases = phases
         self._proposals: list[bytes] = []
         self.waiting_bytes = 0  # of these
         self._as_leader: list[tuple[int, bytes]] = []  # proposals, each for one term of ours as leader
@@ -134,6 +137,7 @@ class Consensus:
             if proposed:
                 proposals, self._proposals = self._proposals, []
                 self.waiting_bytes = 0
+                self._phases.proposed()
                 try:
                     self.node.propose(proposals)
                 except ProposalDropped:
@@ -231,6 +235,8 @@ class Consensus:
             if snapshot is not None and (self._busy or self._committed):
                 break  # raft counts a durable snapshot as applied, so what was before it comes first
             _, ready = appending.popleft()
+            if ready.entries:
+                self._phases.durable()
             messages = self.node.stable(ready)
             if messages:
                 self._send(messages)
@@ -261,7 +267,9 @@ class Consensus:
             self._snapshots.save(ready.snapshot, self._snapshot_saved)
         elif ready.wants_append():
             self._append(ready, ready.must_sync)
-        self._committed.extend(ready.committed)
+        if ready.committed:
+            self._committed.extend(ready.committed)
+            self._phases.committed(ready.committed[-1].index)
         for state in ready.read_states:
             self._on_read_state(state)
 
@@ -269,6 +277,8 @@ class Consensus:
         self._storage.append(ready.entries)
         if ready.hard_state is not None:
             self._storage.set_hard_state(ready.hard_state)
+        if ready.entries:
+            self._phases.appended(ready.entries)
         sequence = self._wal.save(ready.hard_state, ready.entries, sync)
         self._appending.append((sequence, ready))
 

@@ -31,11 +31,13 @@ from pyetcd.member.leader import Leader, WeLead
 from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
 from pyetcd.member.peers import Peers
+from pyetcd.member.phases import Phases
 from pyetcd.member.quota import dearest
 from pyetcd.member.reads import Reads
 from pyetcd.member.reconfigure import Reconfiguration, connected_since
 from pyetcd.member.request_times import RequestTimes
 from pyetcd.member.requests import Done, RequestIds, Token, Waiter, Waiters
+from pyetcd.member.slow_requests import SlowRequests
 from pyetcd.member.snapshot_in import Incoming, Installer
 from pyetcd.member.snapshot_out import PinnedDatabase, SnapshotSender
 from pyetcd.member.snapshots import Retention
@@ -121,7 +123,9 @@ class Member:
                 config.effective_compaction_batch_limit, config.effective_compaction_sleep_interval_seconds
             ),
         )
-        self.times = RequestTimes(loop.time, config.warning_apply_duration_seconds)
+        phases = Phases(loop.time)
+        self.slow_requests = SlowRequests(loop.time, phases)
+        self.times = RequestTimes(loop.time, config.warning_apply_duration_seconds, self.slow_requests)
         self._request_ids = RequestIds(self.id, unix_ms)
         self._waiters = Waiters(self._request_ids, config.request_timeout_seconds)
         self._waiters.on_failed = self._proposal_failed
@@ -147,6 +151,7 @@ class Member:
             self._request_ids.next,
             lambda: self.applied_index,
             config.request_timeout_seconds,
+            self.slow_requests,
         )
         self._tags: dict[int, bytes] = {}
         self._headers = ResponseHeaders(self.cluster_id, self.id)
@@ -198,6 +203,7 @@ class Member:
             send=lambda messages: self.peers.send(messages),
             is_full=lambda: self.backend.full and self._waits_for_backend,
             snapshots=self.installer,
+            phases=phases,
         )
         advertised = [url.text for url in config.initial_advertise_peer_urls]
         self.incoming = Incoming(config, opened.files, opened.place, opened.executor)

@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 from pyetcd import logs
 from pyetcd.logs.gotext import duration
+from pyetcd.member.slow_requests import SLOW_SECONDS, SlowRequests
 from pyetcd.proto import errors
 from pyetcd.raft import ReadState
 
@@ -59,6 +60,7 @@ class Reads:
         next_id: Callable[[], int],
         applied: Callable[[], int],
         timeout_seconds: float,
+        slow_requests: SlowRequests,
     ) -> None:
         self.are_current = False  # reads need not wait at all
         self.slow = 0  # rounds that timed out, or were answered too late
@@ -68,10 +70,13 @@ class Reads:
         self._next_id = next_id
         self._applied = applied
         self._timeout_seconds = timeout_seconds
+        self._slow_requests = slow_requests
         self._gathering: list[Reader] = []
         self._round: list[Reader] = []
         self._questions: set[bytes] = set()
         self._asked_at = 0.0
+        self._begun = 0.0  # the round
+        self._told = (0.0, 0)  # when raft said from which index on, and what was applied then
         self._index: int | None = None  # what the round waits to be applied, once that is known
         self._stopped = False
 
@@ -100,6 +105,7 @@ class Reads:
         """The end of a turn: let what has gathered begin a round, if none is under way."""
         if self._gathering and not self._round:
             self._round, self._gathering = self._gathering, []
+            self._begun = self._clock()
             self._put_question()
 
     def answered(self, state: ReadState) -> None:
@@ -116,16 +122,22 @@ class Reads:
             return
         self._questions.clear()
         self._index = state.index
+        self._told = (self._clock(), self._applied())
         self.applied()
 
     def applied(self) -> None:
         """Entries were applied."""
         if self._index is None or self._applied() < self._index:
             return
+        index = self._index
         readers, self._round = self._round, []
         self._end_round()
         for reader in readers:
             reader.run()
+        received, applied = self._told
+        now = self._clock()
+        if now - self._begun > SLOW_SECONDS:
+            self._slow_requests.agreed(self._begun, received, now, index, applied)
 
     def first_commit_in_term(self) -> None:
         """A leader that had not committed in its term may have dropped the question."""

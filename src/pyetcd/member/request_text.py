@@ -33,18 +33,23 @@ class Shown:
         return self._make()
 
 
+def field_name(kind: int) -> str:
+    """The name of a kind of request, by its field in InternalRaftRequest."""
+    return _NAMES.get(kind, "unknown")
+
+
 def operation_name(kind: int) -> str:
     """The name metrics have for a kind of request: `Put`, `LeaseGrant`. `kind`: its field in
     InternalRaftRequest.
     """
-    return "".join(word.capitalize() for word in _NAMES.get(kind, "unknown").split("_"))
+    return "".join(word.capitalize() for word in field_name(kind).split("_"))
 
 
 def proposal_text(kind: int, request: Request, request_id: int) -> str:
     """A request of the raft log."""
     if isinstance(request, PlainPut):
         request = request.message()
-    name = _NAMES.get(kind, "unknown")
+    name = field_name(kind)
     if isinstance(request, PutRequest | TxnRequest):
         return f"header:<ID:{request_id} > {name}:<{request_text(request)}>"
     shown = _SHOWN_FIELDS.get(name)

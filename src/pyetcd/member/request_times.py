@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from pyetcd import logs
 from pyetcd.logs import duration
+from pyetcd.member.phases import Spent
 from pyetcd.member.request_text import Shown, operation_name, proposal_text, request_text
+from pyetcd.member.slow_requests import SLOW_SECONDS, SlowRequests, phase_fields, response_revision
 from pyetcd.metrics import Histogram, HistogramVec, exponential
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto.plain_put import Request
@@ -35,12 +37,17 @@ Append = Callable[[float], None]
 class RequestTimes:
     """The histograms of one member and its count of slow requests.
 
-    `ranged`: takes the seconds of a range that was read at once, from beginning to end.
+    `ranged`: takes the seconds of a range that was read at once, from beginning to end. `told_seconds`: from
+    how many on a read is to be given to `read`.
     """
 
-    def __init__(self, clock: Callable[[], float], warn_seconds: float) -> None:
+    def __init__(
+        self, clock: Callable[[], float], warn_seconds: float, slow_requests: SlowRequests
+    ) -> None:
         self.clock = clock
         self.warn_seconds = warn_seconds
+        self.told_seconds = min(warn_seconds, SLOW_SECONDS)
+        self.slow_requests = slow_requests
         self.slow = 0
         self.apply_duration = HistogramVec(
             "etcd_server_apply_duration_seconds",
@@ -134,26 +141,50 @@ class RequestTimes:
         if took > self.warn_seconds:
             text = Shown(lambda: request_text(request))
             self._warn(took, prefix, text, _read_answer_text(request, answer), error)
+        if now - asked > SLOW_SECONDS:
+            count = _count(answer) if isinstance(request, RangeRequest) else None
+            self.slow_requests.read(request, asked, begun, now, count, response_revision(answer))
 
     def slow_apply(
-        self, took: float, kind: int, request: Request, data: bytes, answer: object, error: Exception | None
+        self,
+        took: float,
+        kind: int,
+        request: Request,
+        data: bytes,
+        answer: object,
+        error: Exception | None,
+        spent: Spent | None,
     ) -> None:
         """An entry took longer than the limit. `data`: the entry's; `answer`: what it gave, if anything."""
         size = f"size:{_size(answer)}" if isinstance(answer, Answer) else ""
-        self._warn(took, "", shown_proposal(kind, request, data), size, error)
+        self._warn(took, "", shown_proposal(kind, request, data), size, error, spent)
 
-    def slow_group(self, took: float, kind: int, last: tuple[int, Request, bytes, Answer] | None) -> None:
+    def slow_group(
+        self,
+        took: float,
+        kind: int,
+        last: tuple[int, Request, bytes, Answer] | None,
+        spent: Spent | None,
+    ) -> None:
         """So did entries of this kind that followed each other. `last`: kind, request, data and answer of the
         last of them, if known.
         """
         if last is not None:
             kind, request, data, answer = last
-            self.slow_apply(took, kind, request, data, answer, None)
+            self.slow_apply(took, kind, request, data, answer, None, spent)
         else:
             text = Shown(lambda: f"entries of kind {operation_name(kind)}")
-            self._warn(took, "", text, "", None)
+            self._warn(took, "", text, "", None, spent)
 
-    def _warn(self, took: float, prefix: str, request: Shown, response: str, error: Exception | None) -> None:
+    def _warn(
+        self,
+        took: float,
+        prefix: str,
+        request: Shown,
+        response: str,
+        error: Exception | None,
+        spent: Spent | None = None,
+    ) -> None:
         self.slow += 1
         fields: dict[str, Any] = {
             "took": duration(took),
@@ -164,6 +195,7 @@ class RequestTimes:
         }
         if error is not None:
             fields["error"] = error
+        fields.update(phase_fields(spent))
         _log.warn("apply request took too long", fields)
 
 
@@ -200,6 +232,13 @@ def _read_answer_text(request: RangeRequest | TxnRequest, answer: Answer | None)
     responses = _parsed(TxnResponse, answer.body).responses
     counts = " ".join(f"range_response_count:{len(each.response_range.kvs)}" for each in responses)
     return f"responses:<{counts}> size:{size}"
+
+
+def _count(answer: Answer | None) -> int | None:
+    """How many keys a range gave, where that is cheap to say."""
+    if answer is None or _size(answer) > PARSED_BYTES_MAX:
+        return None
+    return len(_parsed(RangeResponse, answer.body).kvs)
 
 
 def _parsed(kind: type[Any], body: Sequence[bytes]) -> Any:
