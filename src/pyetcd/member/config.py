@@ -149,7 +149,7 @@ class ServerConfig:
     auto_compaction_retention: str = "0"
     compaction_batch_limit: int = 0
     compaction_sleep_interval_seconds: float = 0.0
-    corrupt_check_time_seconds: float = 0.0
+    corrupt_check_time_seconds: float = 12 * 3600.0
     compact_hash_check_time_seconds: float = 60.0
 
     # what clients may ask for
@@ -218,6 +218,13 @@ class ServerConfig:
     def request_timeout_seconds(self) -> float:
         """How long a proposal may take: 5 s of queue, disk and computing, and two elections."""
         return 5.0 + 2 * self.effective_election_timeout_seconds
+
+    @property
+    def initial_check_timeout_seconds(self) -> float:
+        """How long a start waits for the others' hashes. Where nobody has asked for the comparison, a dead
+        member does not hold the start up for long."""
+        asked_for = "InitialCorruptCheck" in self.features.explicit
+        return self.request_timeout_seconds if asked_for else min(2.0, self.request_timeout_seconds)
 
     @property
     def peer_dial_timeout_seconds(self) -> float:

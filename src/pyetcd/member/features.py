@@ -29,9 +29,9 @@ FEATURES: Final[Mapping[str, Feature]] = MappingProxyType(
     {
         "AllAlpha": Feature(False, ALPHA),
         "AllBeta": Feature(False, BETA),
-        "CompactHashCheck": Feature(False, ALPHA),
+        "CompactHashCheck": Feature(True, ALPHA),
         "FastLeaseKeepAlive": Feature(True, BETA),
-        "InitialCorruptCheck": Feature(False, ALPHA),
+        "InitialCorruptCheck": Feature(True, ALPHA),
         "LeaseCheckpoint": Feature(False, ALPHA),
         "LeaseCheckpointPersist": Feature(False, ALPHA),
         "PriorityRequest": Feature(False, ALPHA),

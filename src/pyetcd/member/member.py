@@ -25,6 +25,7 @@ from pyetcd.member.compactor import Periodic, Revision
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import compaction_retention_ns
 from pyetcd.member.consensus import Consensus
+from pyetcd.member.corruption import Corruption
 from pyetcd.member.elsewhere import Elsewhere
 from pyetcd.member.jobs import Job, Jobs
 from pyetcd.member.leader import Leader, WeLead
@@ -56,7 +57,7 @@ from pyetcd.proto import errors
 from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.plain_put import Request
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
-from pyetcd.proto.rpc_pb2 import NOSPACE, AlarmRequest, CompactionRequest, RangeRequest
+from pyetcd.proto.rpc_pb2 import CORRUPT, NOSPACE, AlarmRequest, CompactionRequest, RangeRequest
 from pyetcd.proto.splice import ResponseHeaders, field_head, varint
 from pyetcd.raft import AnyConfChange, Snapshot
 from pyetcd.storage.backend import Backend
@@ -262,6 +263,17 @@ class Member:
             config.request_timeout_seconds,
             config.downgrade_check_time_seconds,
         )
+        self.corruption = Corruption(
+            self.cluster,
+            self.calls,
+            self.hash_kv,
+            lambda: self.store.revision,
+            lambda: self.store.hashes,
+            lambda: self.current(),
+            lambda: opened.node.is_leader,
+            self._raise_corrupt,
+            config.request_timeout_seconds,
+        )
         self.retention = Retention(
             config,
             self.id,
@@ -457,6 +469,18 @@ class Member:
         self.propose(_RAFT.ALARM_FIELD_NUMBER, alarm.SerializeToString(), alarm, done, None)
         self._loop.call_soon(self.end_of_turn)
 
+    def _raise_corrupt(self, member_id: int) -> None:
+        alarm = AlarmRequest(memberID=member_id, action=AlarmRequest.ACTIVATE, alarm=CORRUPT)
+
+        async def activate() -> None:
+            try:
+                await self.request(_RAFT.ALARM_FIELD_NUMBER, alarm.SerializeToString(), alarm)
+            except EtcdError as error:  # the next comparison raises it again
+                fields = {"member-id": f"{member_id:x}", "error": error.message}
+                _log.warn("failed to raise the alarm CORRUPT", fields)
+
+        self._spawn(activate())
+
     def _timed_out(self, since: float) -> EtcdError:
         """What a proposal of `since` that was not applied in time is told (etcd's parseProposeCtxErr)."""
         previous_lost = self._leads_since - 2 * self.config.effective_election_timeout_seconds
@@ -649,6 +673,7 @@ class Member:
 
     def start(self) -> None:
         """Begin to tick and campaign; then publish this member."""
+        config = self.config
         self.store.resume_compaction()  # before what the log brings: there may be the next compaction
         self.peers.begin(*self._first_peers)
         self._tick()
@@ -657,6 +682,11 @@ class Member:
         self._spawn(self.versions.settle())
         self._spawn(self.versions.end_downgrades())
         self._spawn(self.retention.purge_for_ever())
+        if config.corrupt_check_time_seconds:
+            self._spawn(self.corruption.check_for_ever(config.corrupt_check_time_seconds))
+        if config.feature("CompactHashCheck"):
+            every_seconds = config.compact_hash_check_time_seconds
+            self._spawn(self.corruption.check_compactions_for_ever(every_seconds))
         compactor = self._compactor()
         if compactor is not None:
             self._spawn(compactor.run())

@@ -605,8 +605,8 @@ _FEATURE_FLAGS: Final = (
         "corrupt-check-time",
         _D,
         "corrupt_check_time_seconds",
-        "0s",
-        "Time between two comparisons of data with peers.",
+        "12h",
+        "Time between two comparisons of data with peers; 0s: never.",
     ),
     (
         "compact-hash-check-time",

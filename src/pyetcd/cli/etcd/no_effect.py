@@ -29,8 +29,6 @@ FLAGS: Final[dict[str, str]] = {
     "distributed-tracing-service-name": _TRACES,
     "distributed-tracing-instance-id": _TRACES,
     "distributed-tracing-sampling-rate": _TRACES,
-    "corrupt-check-time": "members are not compared",
-    "compact-hash-check-time": "hashes of compactions are not compared",
     "self-signed-cert-validity": "no certificates are made",
     "cipher-suites": "the TLS library chooses; this is not enforced",
     "tls-min-version": _VERSIONS,
@@ -43,8 +41,6 @@ FLAGS: Final[dict[str, str]] = {
 
 # Feature gate, and why nothing changes.
 GATES: Final[dict[str, str]] = {
-    "CompactHashCheck": "hashes of compactions are not compared",
-    "InitialCorruptCheck": "members are not compared",
     "PriorityRequest": "revocations of leases get no room beyond the bound of waiting requests",
     "SetMemberLocalAddr": "the system chooses the address",
     "TxnModeWriteWithSharedBuffer": "there is one way to read in a transaction",

@@ -25,6 +25,7 @@ from pyetcd.cluster.versions import NewerCluster
 from pyetcd.lease.lease import BadLease
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_log import log_start
+from pyetcd.member.corruption import Inconsistent
 from pyetcd.member.initial import Initial
 from pyetcd.member.instruments import Instruments
 from pyetcd.member.joining import find_cluster, find_initial
@@ -51,6 +52,7 @@ SETUP_FAILED = "setting up serving from embedded etcd failed."
 REFUSALS = (
     BadCertificate,
     CannotOpen,
+    Inconsistent,
     BadCluster,
     DataDirError,
     DatabaseError,
@@ -131,6 +133,8 @@ async def _serve(
     opened = open_member(config, files, executor, appender, chance, cluster=beginning)
     try:
         member = Member(config, opened, loop, int(time.time() * 1000), peer_wire, failed, removed)
+        if initial is None and config.feature("InitialCorruptCheck") and not config.force_new_cluster:
+            await member.corruption.check_initially(config.initial_check_timeout_seconds)
         registry = Registry()
         metrics = MemberMetrics(registry)
         Instruments(metrics, member, appender, loop.time, time.time)
