@@ -163,6 +163,8 @@ class ServerConfig:
     warning_apply_duration_seconds: float = 0.1
     warning_unary_request_duration_seconds: float = 0.3
     downgrade_check_time_seconds: float = 5.0
+    auto_disarm: bool = False
+    auto_promote_learners: bool = False
     enable_grpc_gateway: bool = True
     enable_pprof: bool = False
     metrics: str = "basic"

@@ -21,6 +21,7 @@ from pyetcd.cluster.versions import LOWEST, Version
 from pyetcd.logs import duration
 from pyetcd.member.alarms import Alarms, name_of
 from pyetcd.member.apply import Applier
+from pyetcd.member.automatic import Disarming, promote_learners
 from pyetcd.member.compactor import Periodic, Revision
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import compaction_retention_ns
@@ -682,6 +683,11 @@ class Member:
         self._spawn(self.versions.settle())
         self._spawn(self.versions.end_downgrades())
         self._spawn(self.retention.purge_for_ever())
+        if config.auto_disarm and self._quota is not None:
+            self._spawn(self._disarming(self._quota).for_ever())
+        if config.auto_promote_learners:
+            promotion = self.reconfiguration
+            self._spawn(promote_learners(promotion.ready_learners, promotion.promote_here))
         if config.corrupt_check_time_seconds:
             self._spawn(self.corruption.check_for_ever(config.corrupt_check_time_seconds))
         if config.feature("CompactHashCheck"):
@@ -690,6 +696,14 @@ class Member:
         compactor = self._compactor()
         if compactor is not None:
             self._spawn(compactor.run())
+
+    def _disarming(self, quota_bytes: int) -> Disarming:
+        async def send(alarm: AlarmRequest) -> None:
+            await self.request(_RAFT.ALARM_FIELD_NUMBER, alarm.SerializeToString(), alarm)
+
+        return Disarming(
+            self.id, quota_bytes, self.alarms, self.backend, self.defragment, send, self._loop.time
+        )
 
     def _compactor(self) -> Periodic | Revision | None:
         retention = compaction_retention_ns(self.config)

@@ -109,6 +109,18 @@ class Reconfiguration:
         self.promotions += 1
         return members
 
+    def ready_learners(self) -> Sequence[int]:
+        """Those that `promote_here` would promote now, if this member leads."""
+        if not self._node.is_leader:
+            return []
+        if self._config.strict_reconfig_check and not self._cluster.can_promote():
+            return []
+        return [
+            member.id
+            for member in self._cluster.list()
+            if member.is_learner and member.is_started and self._share(member.id) >= READY_SHARE
+        ]
+
     # Through the log
 
     def applied(self, request_id: int, error: EtcdError | None) -> None:
@@ -205,7 +217,7 @@ class Reconfiguration:
             raise errors.NOT_LEADER
         if id not in progress:
             raise errors.MEMBER_NOT_FOUND
-        share = progress[id].match / max(progress[self._node.id].match, 1)
+        share = self._share(id)
         if share < READY_SHARE:
             _log.error(
                 "rejecting promote learner: learner is not ready",
@@ -219,6 +231,11 @@ class Reconfiguration:
                 "requested-member-remove-id": f"{id:x}",
             }
             raise _rejected(why, fields, errors.MEMBER_NOT_ENOUGH_STARTED)
+
+    def _share(self, id: int) -> float:
+        """How much of its log a member has, as the leader knows."""
+        progress = self._node.progress()
+        return progress[id].match / max(progress[self._node.id].match, 1) if id in progress else 0.0
 
     def _connected(self, members: Sequence[Member]) -> int:
         """How many have been connected to this member for a while, itself included."""

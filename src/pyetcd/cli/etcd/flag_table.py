@@ -667,6 +667,21 @@ _FEATURE_FLAGS: Final = (
         "Time between two looks at a downgrade under way.",
     ),
     (
+        "auto-disarm",
+        _B,
+        "auto_disarm",
+        "false",
+        "Clear this member's NOSPACE alarm once compactions have made room, defragmenting if need be. "
+        "Not in etcd.",
+    ),
+    (
+        "auto-promote-learners",
+        _B,
+        "auto_promote_learners",
+        "false",
+        "As leader, promote learners as soon as they are in sync. Not in etcd.",
+    ),
+    (
         "snapshot-catchup-entries",
         _U,
         "snapshot_catchup_entries",
