@@ -38,7 +38,7 @@ from pyetcd._native import (
 )
 from pyetcd.api.local_calls import LocalCalls, Wire
 from pyetcd.proto import errors
-from pyetcd.proto.errors import INTERNAL, UNIMPLEMENTED, EtcdError
+from pyetcd.proto.errors import INTERNAL, OK, UNIMPLEMENTED, EtcdError
 from pyetcd.storage.bolt import DatabaseError
 
 Body = bytes | Sequence[bytes]
@@ -50,8 +50,11 @@ Admit = Callable[[str, bytes, Meta], None]
 Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | None]
 """`(kind, call, method, payload, meta)`, as the wire hands it over."""
 
-OnSlow = Callable[[Event, Body | None, float], None]
-"""Told of a unary call that was slow: what came, the answer (None: an error), seconds."""
+OnSlow = Callable[[Event, Body | None, float, int, str], None]
+"""Told of a unary call that was slow: what came, the answer (None: an error), seconds, gRPC status."""
+
+OnStreamEnd = Callable[[int, int, str], None]
+"""Told of a stream that this side has ended: call, gRPC status."""
 
 MAX_EVENTS_PER_TURN: Final = 512
 UNKNOWN: Final = 2  # grpc code for an error nobody foresaw
@@ -83,7 +86,8 @@ class Outbox:
         self.server = Wire(server, self.local)  # for the messages of streams
         self.streams: dict[int, Stream] = {}  # open ones: the dispatcher adds, `finish` removes
         self.replies: list[tuple[int, Body]] = []
-        self.on_slow: OnSlow = lambda event, body, seconds: None
+        self.on_slow: OnSlow = lambda event, body, seconds, code, message: None
+        self.on_stream_end: OnStreamEnd | None = None
         self._loop = loop
         self._ends: list[tuple[int, int, str]] = []
         self._scheduled = False
@@ -99,7 +103,8 @@ class Outbox:
 
     def finish(self, call: int, code: int, message: str) -> None:
         """Finish a call or stream with a gRPC status. No more events of it come."""
-        self.streams.pop(call, None)
+        if self.streams.pop(call, None) is not None and self.on_stream_end is not None:
+            self.on_stream_end(call, code, message)
         if call < 0:
             self.local.finish(call, code, message)
             return
@@ -128,11 +133,11 @@ class Outbox:
         if self.replies:
             replies, self.replies = self.replies, []
             for event, at, seconds in self._server.reply_many(replies):
-                self.on_slow(event, replies[at][1], seconds)
+                self.on_slow(event, replies[at][1], seconds, OK, "")
         if self._ends:
             ends, self._ends = self._ends, []
-            for event, _, seconds in self._server.finish_many(ends):
-                self.on_slow(event, None, seconds)
+            for event, at, seconds in self._server.finish_many(ends):
+                self.on_slow(event, None, seconds, ends[at][1], ends[at][2])
 
 
 class Dispatcher:

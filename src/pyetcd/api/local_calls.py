@@ -17,7 +17,7 @@ from pyetcd.proto.errors import OK
 
 Body = bytes | Sequence[bytes]
 Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | None]
-OnSlow = Callable[[Event, Body | None, float], None]
+OnSlow = Callable[[Event, Body | None, float, int, str], None]
 
 
 class Caller(Protocol):
@@ -57,7 +57,7 @@ class LocalCalls:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.counts = LocalCounts(0)
         self.slow_seconds = 0.0
-        self.on_slow: OnSlow = lambda event, body, seconds: None
+        self.on_slow: OnSlow = lambda event, body, seconds, code, message: None
         self._clock = clock
         self._open: dict[int, _Open] = {}
         self._last = 0
@@ -97,7 +97,7 @@ class LocalCalls:
             known.caller.replied(body)
 
     def finish(self, call: int, code: int, message: str) -> None:
-        known = self._end(call, code, None)
+        known = self._end(call, code, None, message)
         if known is not None:
             known.caller.ended(code, message)
 
@@ -109,7 +109,7 @@ class LocalCalls:
             self.counts.sent(known.method, _size(body))
         return known.caller.sent(body)
 
-    def _end(self, call: int, code: int, body: Body | None) -> _Open | None:
+    def _end(self, call: int, code: int, body: Body | None, message: str = "") -> _Open | None:
         known = self._open.pop(call, None)
         if known is None or known.method < 0:
             return known
@@ -120,7 +120,8 @@ class LocalCalls:
             self.counts.read_to_end(known.method)
         self.counts.ended(known.method, code, seconds)
         if known.payload is not None and 0 < self.slow_seconds < seconds:
-            self.on_slow((UNARY, call, known.method, known.payload, known.meta), body, seconds)
+            event = (UNARY, call, known.method, known.payload, known.meta)
+            self.on_slow(event, body, seconds, code, message)
         return known
 
 

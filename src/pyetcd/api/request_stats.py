@@ -45,8 +45,11 @@ class RequestStats:
         """From how many seconds on the wire is to name a call."""
         return EVERY_CALL_SECONDS if _log.enabled(logs.DEBUG) else self._warn_seconds
 
-    def note(self, event: Event, body: Body | None, seconds: float) -> None:
+    def note(self, event: Event, body: Body | None, seconds: float, code: int, message: str) -> None:
         """A call has ended. `body`: its answer, None for an error."""
+        debug = _log.enabled(logs.DEBUG)
+        if not debug and seconds < self._warn_seconds:
+            return
         _, _, method, payload, meta = event
         path = self._methods[method]
         assert isinstance(payload, bytes)
@@ -58,7 +61,7 @@ class RequestStats:
             "response type": path,
             **_sizes(_KINDS.get(path), payload, body),
         }
-        if _log.enabled(logs.DEBUG):
+        if debug:
             _log.debug("request stats", fields)
         else:
             _log.warn("request stats", fields)

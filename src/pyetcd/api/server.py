@@ -11,7 +11,7 @@ from pyetcd import logs
 from pyetcd._native import Limits, Server, Wake
 from pyetcd.api.auth import Auth
 from pyetcd.api.cluster import Cluster
-from pyetcd.api.dispatch import AsyncUnary, Dispatcher, OpenStream, Outbox, Unary
+from pyetcd.api.dispatch import AsyncUnary, Body, Dispatcher, Event, OnSlow, OpenStream, Outbox, Unary
 from pyetcd.api.election import Election
 from pyetcd.api.gateway.exchanges import Parts
 from pyetcd.api.gateway.gateway import Gateway
@@ -32,7 +32,8 @@ from pyetcd.api.local_counts import LocalCounts
 from pyetcd.api.lock import Lock
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.metrics_port import MetricsPort
-from pyetcd.api.request_stats import RequestStats
+from pyetcd.api.request_stats import EVERY_CALL_SECONDS, RequestStats
+from pyetcd.api.tracing import StreamCalls, Tracing, UnaryCalls
 from pyetcd.api.watch import Watch
 from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.member.config import ServerConfig
@@ -64,6 +65,7 @@ class ClientServer:
         loop: asyncio.AbstractEventLoop,
         chance: random.Random,
         unix: Callable[[], float],
+        tracing: Tracing | None = None,
     ) -> None:
         config = member.config
         self._member = member
@@ -73,20 +75,24 @@ class ClientServer:
         methods = [(name, False) for name in UNARY] + [(name, True) for name in STREAMS]
         names = [name for name, _ in methods]
         stats = RequestStats(names, config.warning_unary_request_duration_seconds)
+        slow_seconds = stats.slow_seconds
+        note: OnSlow = stats.note
+        if tracing is not None:
+            slow_seconds, note = EVERY_CALL_SECONDS, _both(stats.note, UnaryCalls(tracing, names).note)
         extensive = config.metrics == "extensive"
         self._server = Server(
             wake,
             methods,
             _limits(config),
-            slow_seconds=stats.slow_seconds,
+            slow_seconds=slow_seconds,
             duration_bounds=HANDLING_BOUNDS if extensive else (),
             caller_header=CALLER_HEADER,
         )
         outbox = Outbox(self._server, loop)
-        outbox.on_slow = stats.note
+        outbox.on_slow = note
         counts = LocalCounts(len(names))
-        outbox.local.counts, outbox.local.on_slow = counts, stats.note
-        outbox.local.slow_seconds = stats.slow_seconds
+        outbox.local.counts, outbox.local.on_slow = counts, note
+        outbox.local.slow_seconds = slow_seconds
         kv, cluster, self._health = KV(member, outbox), Cluster(member, unix), Health(outbox)
         maintenance = Maintenance(member, outbox, self._health)
         self._leadership = Leadership(member)
@@ -121,6 +127,9 @@ class ClientServer:
             **leases.streams,
             **election.streams,
         }
+        if tracing is not None:
+            spans = StreamCalls(tracing, loop.time)
+            streams, outbox.on_stream_end = spans.traced(streams), spans.ended
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
         assert set(streams) == set(STREAMS), "every announced stream has a handler"
         checks = HealthChecks(
@@ -269,6 +278,14 @@ STREAMS = (
     "/v3electionpb.Election/Observe",
     "/grpc.health.v1.Health/Watch",
 )
+
+
+def _both(first: OnSlow, second: OnSlow) -> OnSlow:
+    def note(event: Event, body: Body | None, seconds: float, code: int, message: str) -> None:
+        first(event, body, seconds, code, message)
+        second(event, body, seconds, code, message)
+
+    return note
 
 
 def _limits(config: ServerConfig) -> Limits:

@@ -12,7 +12,6 @@ from pyetcd import logs
 from pyetcd.cli.etcd.flag_table import BY_NAME
 from pyetcd.member.config import ServerConfig
 
-_TRACES: Final = "no traces are sent"
 _AUTH: Final = "there is no authentication yet"
 _VERSIONS: Final = "TLS1.2 and TLS1.3 are both taken; this is not enforced"
 _OWN_MEMBER: Final = "the gateway does not connect to its own member"
@@ -24,11 +23,6 @@ FLAGS: Final[dict[str, str]] = {
     "client-key-file": _OWN_MEMBER,
     "socket-reuse-port": "SO_REUSEPORT is not set",
     "socket-reuse-address": "SO_REUSEADDR is always set",
-    "enable-distributed-tracing": _TRACES,
-    "distributed-tracing-address": _TRACES,
-    "distributed-tracing-service-name": _TRACES,
-    "distributed-tracing-instance-id": _TRACES,
-    "distributed-tracing-sampling-rate": _TRACES,
     "self-signed-cert-validity": "no certificates are made",
     "cipher-suites": "the TLS library chooses; this is not enforced",
     "tls-min-version": _VERSIONS,

@@ -17,6 +17,7 @@ from pyetcd._native import Appender, Wake
 from pyetcd.api.listeners import BadCertificate
 from pyetcd.api.peers import dialling_tls, listen_to_peers
 from pyetcd.api.server import ClientServer
+from pyetcd.api.tracing import Tracing, TracingUnavailable
 from pyetcd.cli.etcd.memory_lock import lock_memory
 from pyetcd.cli.etcd.systemd import notify_ready
 from pyetcd.cluster.bootstrap import BadCluster
@@ -57,6 +58,7 @@ REFUSALS = (
     DataDirError,
     DatabaseError,
     NewerCluster,
+    TracingUnavailable,
     WalError,
     OSError,
 )
@@ -69,10 +71,18 @@ async def run(config: ServerConfig) -> int:
         try:
             if config.memory_mlock:
                 lock_memory()
+            tracing = None
+            if config.tracing.enabled:
+                soon = asyncio.get_running_loop().call_soon_threadsafe
+                tracing = Tracing(config.tracing, time.time, soon)
             initialized = exists(files, config.effective_wal_dir)
             initial = None if initialized else await find_initial(config, executor)
             log_start(config, member_initialized=initialized, initial=initial)
-            return await _serve(config, initial, files, executor)
+            try:
+                return await _serve(config, initial, files, executor, tracing)
+            finally:
+                if tracing is not None:
+                    await asyncio.get_running_loop().run_in_executor(executor, tracing.close)
         except REFUSALS as error:
             _log.fatal(SETUP_FAILED, {"error": str(error)})
         except Exception as error:  # nobody foresaw it: say where it comes from, in the same one line
@@ -81,7 +91,11 @@ async def run(config: ServerConfig) -> int:
 
 
 async def _serve(
-    config: ServerConfig, initial: Initial | None, files: Files, executor: ThreadPoolExecutor
+    config: ServerConfig,
+    initial: Initial | None,
+    files: Files,
+    executor: ThreadPoolExecutor,
+    tracing: Tracing | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     logs.attach(loop)
@@ -140,7 +154,7 @@ async def _serve(
         Instruments(metrics, member, appender, loop.time, time.time)
         process = ProcessMetrics(registry, files, loop.time, time.time)
         lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
-        server = ClientServer(member, wake, registry, metrics, loop, chance, time.time)
+        server = ClientServer(member, wake, registry, metrics, loop, chance, time.time, tracing)
         server.listen(files)
         peer_port = listen_to_peers(files, config, peer_wire, member)
     except (BadLease, DecodeError, ValueError) as error:
