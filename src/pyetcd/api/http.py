@@ -26,6 +26,7 @@ from pyetcd.api.http_health import HealthChecks, HealthSource
 from pyetcd.api.http_metrics import Scrapes
 from pyetcd.api.http_profiles import PREFIX, Profiles
 from pyetcd.api.http_reply import NOT_ALLOWED, NOT_FOUND, PLAIN, Headers, Replier, Reply
+from pyetcd.api.recent_requests import EVENTS, REQUESTS, RecentRequests
 from pyetcd.logs import quote
 from pyetcd.version import SERVER_VERSION
 
@@ -74,9 +75,9 @@ class HttpRoutes:
     """One port's routes. `handle` fits the dispatcher's `HttpHandler`.
 
     `member` is asked for versions, `checks` for health, `scrapes` for metrics, `variables` for `/debug/vars`
-    (a callable for each key; the result must fit JSON), `profiles` for `/debug/pprof/`. `gateway` takes what
-    lies under `/v3/`: the call, the request, its path and the headers of every answer. `access` None makes a
-    metrics-only port. `is_secure` says whether a request came over TLS.
+    (a callable for each key; the result must fit JSON), `profiles` for `/debug/pprof/`, `recent` for
+    `/debug/requests`. `gateway` takes what lies under `/v3/`: the call, the request, its path and the headers
+    of every answer. `access` None makes a metrics-only port. `is_secure` says whether a request came over TLS.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class HttpRoutes:
         gateway: GatewayHandler | None = None,
         variables: Mapping[str, Callable[[], object]] | None = None,
         profiles: Profiles | None = None,
+        recent: RecentRequests | None = None,
         is_secure: Callable[[Meta], bool] = lambda meta: False,
     ) -> None:
         self._server = server
@@ -100,6 +102,7 @@ class HttpRoutes:
         self._gateway = gateway
         self._variables = variables or {}
         self._profiles = profiles
+        self._recent = recent
         self._is_secure = is_secure
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -170,6 +173,8 @@ class HttpRoutes:
             self._send(call, _redirect(PREFIX, query, request.method), headers)
         elif self._profiles is not None and path.startswith(PREFIX):
             self._start(call, self._profiles.answer(path, query), headers)
+        elif self._recent is not None and path in (REQUESTS, EVENTS):
+            self._send(call, self._recent.answer(path, query), headers)
         else:
             self._send(call, NOT_FOUND, headers)
 

@@ -32,6 +32,7 @@ from pyetcd.api.local_counts import LocalCounts
 from pyetcd.api.lock import Lock
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.metrics_port import MetricsPort
+from pyetcd.api.recent_requests import RecentRequests
 from pyetcd.api.request_stats import EVERY_CALL_SECONDS, RequestStats
 from pyetcd.api.tracing import StreamCalls, Tracing, UnaryCalls
 from pyetcd.api.watch import Watch
@@ -79,6 +80,10 @@ class ClientServer:
         note: OnSlow = stats.note
         if tracing is not None:
             slow_seconds, note = EVERY_CALL_SECONDS, _both(stats.note, UnaryCalls(tracing, names).note)
+        recent = None
+        if config.logging.level == "debug":  # then all calls are named, for `request stats`
+            recent = RecentRequests(names)
+            note = _both(note, recent.note)
         extensive = config.metrics == "extensive"
         self._server = Server(
             wake,
@@ -174,6 +179,7 @@ class ClientServer:
             gateway=gateway,
             variables=variables(member),
             profiles=profiles,
+            recent=recent,
         )
         GrpcMetrics(
             registry,
