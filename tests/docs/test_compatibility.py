@@ -41,7 +41,8 @@ WITHOUT_OBJECT = {"v2-deprecation"}  # etcd, too, takes and does not use it; it 
 
 @pytest.fixture(scope="module")
 def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    etcd = Etcd(tmp_path_factory.mktemp("member"), metrics="extensive", enable_pprof="true")
+    """At the level debug, since some paths are there only then."""
+    etcd = Etcd(tmp_path_factory.mktemp("member"), metrics="extensive", log_level="debug")
     yield etcd
     etcd.close()
 

@@ -77,7 +77,7 @@ class HttpRoutes:
     `member` is asked for versions, `checks` for health, `scrapes` for metrics, `variables` for `/debug/vars`
     (a callable for each key; the result must fit JSON), `profiles` for `/debug/pprof/`, `recent` for
     `/debug/requests`. `gateway` takes what lies under `/v3/`: the call, the request, its path and the headers
-    of every answer. `access` None makes a metrics-only port. `is_secure` says whether a request came over TLS.
+    of every answer. `access` None makes a metrics-only port. `is_secure`: whether a request came over TLS.
     """
 
     def __init__(
