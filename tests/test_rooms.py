@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "pyetcd"
 
-STATE = {"proto", "storage", "mvcc", "lease", "cluster", "raft"}
+STATE = {"proto", "storage", "mvcc", "lease", "auth", "cluster", "raft"}
 MAY_IMPORT: dict[str, set[str]] = {
     "proto": set(),
     "version": set(),
@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"proto", "_native", "logs"},
     "mvcc": {"storage", "proto", "_native", "logs"},
     "lease": {"storage", "proto", "logs"},
+    "auth": {"storage", "proto", "logs"},
     "cluster": {"storage", "proto", "logs"},
     "peer": {"raft", "cluster", "proto", "_native", "logs"},
     "member": {*STATE, "peer", "_native", "logs", "metrics"},

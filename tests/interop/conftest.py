@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from servers import BENCH, GO, Etcd, build_go
 
-PROGRAMS = {"goetcd", "gobolt", "gowal", "goclient"}
+PROGRAMS = {"goetcd", "mainetcd", "gobolt", "gowal", "goclient"}
 BUILD_SECONDS = 900
 
 
@@ -23,6 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def goetcd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The executable of real etcd 3.7.1."""
     return build_go(BENCH, "./cmd/goetcd", tmp_path_factory.mktemp("goetcd") / "goetcd")
+
+
+@pytest.fixture(scope="session")
+def mainetcd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The executable of real etcd 3.7.1 with all its flags."""
+    return build_go(BENCH, "./cmd/etcd", tmp_path_factory.mktemp("mainetcd") / "etcd")
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,6 @@ from pyetcd.member.member import Member
 from pyetcd.member.opening import CannotOpen
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import Compare, PutRequest, RequestOp, TxnRequest
-from pyetcd.storage.backend import Backend
-from pyetcd.storage.files import OsFiles
 from pyetcd.storage.wal import WalCorrupt
 
 Found = dict[str, bytes]
@@ -206,17 +204,6 @@ def test_a_first_start_cut_short_is_not_continued_by_another_cluster(tmp_path: P
     with pytest.raises(CannotOpen, match=r"was begun for member \w+ of cluster \w+ and never got further"):
         opened(config(left, initial_cluster_token="another"), UnsyncedFiles())
     asyncio.run(write(left, 0, 3))
-
-
-def test_a_database_with_authentication_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
-    asyncio.run(write(tmp_path, 0, 3))
-    backend = Backend.open(OsFiles(), str(database(tmp_path)), None)
-    backend.put(b"auth", b"authEnabled", b"\x01")
-    backend.close_now()
-    before = everything(tmp_path)
-    with pytest.raises(CannotOpen, match="has authentication enabled"):
-        opened(config(tmp_path), UnsyncedFiles())
-    assert everything(tmp_path) == before
 
 
 async def stop_amid_a_long_transaction(member: Member) -> None:

@@ -67,7 +67,7 @@ class Cluster:
 
     async def member_promote(self, call: int, payload: bytes, meta: Meta) -> Body:
         request = strict.parse(MemberPromoteRequest, payload)
-        members = await self._member.promote(request.ID)
+        members = await self._member.promote(request.ID, meta.token)
         return self._answer(MemberPromoteResponse(members=_messages(members)).SerializeToString())
 
     def _answer(self, body: bytes) -> Body:

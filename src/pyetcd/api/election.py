@@ -52,7 +52,7 @@ class Election:
     async def campaign(self, call: int, payload: bytes, meta: Meta) -> Body:
         request = strict.parse(CampaignRequest, payload)
         try:
-            leader, revision = await self._campaign(request)
+            leader, revision = await self._campaign(self._inside.on_behalf_of(meta), request)
         except EtcdError as error:
             raise line.as_told(error) from None
         return [self._inside.header(revision), CampaignResponse(leader=leader).SerializeToString()]
@@ -61,16 +61,18 @@ class Election:
         request = strict.parse(ProclaimRequest, payload)
         if not request.HasField("leader"):
             raise EtcdError(UNKNOWN, MISSING_LEADER_KEY)
+        inside = self._inside.on_behalf_of(meta)
         try:
-            lease = await line.session(self._inside, request.leader.lease)
-            return self._inside.header(await self._proclaim(request.leader, lease, request.value))
+            lease = await line.session(inside, request.leader.lease)
+            return inside.header(await self._proclaim(inside, request.leader, lease, request.value))
         except EtcdError as error:
             raise line.as_told(error) from None
 
     async def leader(self, call: int, payload: bytes, meta: Meta) -> Body:
         request = strict.parse(LeaderRequest, payload)
         try:
-            found = await self._inside.get(line.first_in(line.prefix_of(request.name)))
+            inside = self._inside.on_behalf_of(meta)
+            found = await inside.get(line.first_in(line.prefix_of(request.name)))
         except EtcdError as error:
             raise line.as_told(error) from None
         if not found.kvs:
@@ -81,20 +83,20 @@ class Election:
         request = strict.parse(ResignRequest, payload)
         if not request.HasField("leader"):
             raise EtcdError(UNKNOWN, MISSING_LEADER_KEY)
+        inside = self._inside.on_behalf_of(meta)
         try:
-            await line.session(self._inside, request.leader.lease)  # in vain, but real etcd grants one too
-            return self._inside.header(await self._resign(request.leader))
+            await line.session(inside, request.leader.lease)  # in vain, but real etcd grants one too
+            return inside.header(await self._resign(inside, request.leader))
         except EtcdError as error:
             raise line.as_told(error) from None
 
     def observe(self, call: int, meta: Meta) -> Observer:
-        observer = Observer(self._inside, self._outbox, self._leadership, call)
+        observer = Observer(self._inside.on_behalf_of(meta), self._outbox, self._leadership, call)
         self._leadership.admit(call, meta, observer.end)
         return observer
 
-    async def _campaign(self, request: CampaignRequest) -> tuple[LeaderKey, int]:
+    async def _campaign(self, inside: Inside, request: CampaignRequest) -> tuple[LeaderKey, int]:
         """What is won, and the revision of joining the line."""
-        inside = self._inside
         lease = await line.session(inside, request.lease)
         prefix = line.prefix_of(request.name)
         key = line.key_of(prefix, lease)
@@ -107,35 +109,35 @@ class Election:
             won.rev = present.create_revision
             if present.value != request.value:
                 try:
-                    await self._proclaim(won, lease, request.value)
+                    await self._proclaim(inside, won, lease, request.value)
                 except BaseException:
-                    self._leave(won)
+                    self._leave(inside, won)
                     raise
         try:
             await line.until_first(inside, prefix, won.rev)
         except asyncio.CancelledError:  # the client has gone: nobody is to wait for one who does not lead
-            self._leave(won)
+            self._leave(inside, won)
             raise
         return won, joined.header.revision
 
-    async def _proclaim(self, leader: LeaderKey, lease: int, value: bytes) -> int:
+    async def _proclaim(self, inside: Inside, leader: LeaderKey, lease: int, value: bytes) -> int:
         """The revision of it. Raises NOT_LEADER."""
         put = RequestOp(request_put=PutRequest(key=leader.key, value=value, lease=lease))
-        done = await self._inside.txn(line.only_if(line.created_at(leader.key, leader.rev), put))
+        done = await inside.txn(line.only_if(line.created_at(leader.key, leader.rev), put))
         if not done.succeeded:
             raise EtcdError(UNKNOWN, NOT_LEADER)
         return done.header.revision
 
-    async def _resign(self, leader: LeaderKey) -> int:
+    async def _resign(self, inside: Inside, leader: LeaderKey) -> int:
         """The revision after it, whether it was the leader or not."""
         delete = RequestOp(request_delete_range=DeleteRangeRequest(key=leader.key))
-        done = await self._inside.txn(line.only_if(line.created_at(leader.key, leader.rev), delete))
+        done = await inside.txn(line.only_if(line.created_at(leader.key, leader.rev), delete))
         return done.header.revision
 
-    def _leave(self, candidate: LeaderKey) -> None:
+    def _leave(self, inside: Inside, candidate: LeaderKey) -> None:
         async def leave() -> None:
             try:
-                await self._resign(candidate)
+                await self._resign(inside, candidate)
             except EtcdError:
                 pass  # it leaves with its lease
 

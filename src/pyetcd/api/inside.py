@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from pyetcd._native import Meta
 from pyetcd.api.dispatch import Body
 from pyetcd.api.local_calls import LocalCalls
+from pyetcd.auth.caller import NOBODY
 from pyetcd.member.member import Member
 from pyetcd.member.quota import txn_cost
 from pyetcd.mvcc import checks
@@ -38,10 +40,24 @@ GRANT = InternalRaftRequest.LEASE_GRANT_FIELD_NUMBER
 class Inside:
     """Every method from the loop; each raises the EtcdError that a client would be told."""
 
-    def __init__(self, member: Member, hub: WatchHub, local: LocalCalls) -> None:
+    def __init__(
+        self, member: Member, hub: WatchHub, local: LocalCalls, meta: Meta | None = None
+    ) -> None:
+        """`meta`: of the call on whose behalf."""
+        self._meta = meta
         self._member = member
         self._hub = hub
         self._local = local
+
+    def on_behalf_of(self, meta: Meta) -> Inside:
+        """The same, with the permissions of this call's client."""
+        return Inside(self._member, self._hub, self._local, meta)
+
+    def _check_read(self, key: bytes, end: bytes) -> None:
+        auth = self._member.auth
+        if auth.enabled:
+            caller = None if self._meta is None else self._member.identity.caller(self._meta)
+            auth.check_read(caller or NOBODY, key, end)
 
     def header(self, revision: int) -> bytes:
         """The encoded header field of an answer."""
@@ -52,7 +68,7 @@ class Inside:
         member = self._member
         checks.check_txn(request, member.config.max_txn_ops)
         cost = txn_cost(request) if member.is_nearly_full() else 0
-        answer = await member.request(TXN, request.SerializeToString(), request, cost)
+        answer = await member.request(TXN, request.SerializeToString(), request, cost, self._meta)
         response = TxnResponse.FromString(b"".join(answer.body))
         response.header.revision = answer.revision
         return response
@@ -61,12 +77,15 @@ class Inside:
         """Delete a key, if it is there; returns the revision after that."""
         request = DeleteRangeRequest(key=key)
         checks.check_delete_range(request)
-        return (await self._member.request(DELETE_RANGE, request.SerializeToString(), request)).revision
+        payload = request.SerializeToString()
+        return (await self._member.request(DELETE_RANGE, payload, request, meta=self._meta)).revision
 
     async def grant(self, ttl: int) -> int:
         """A new lease of so many seconds."""
         request = LeaseGrantRequest(ID=self._member.new_lease_id(), TTL=ttl)
-        await self._member.request(GRANT, request.SerializeToString(), request)
+        if self._meta is not None:
+            self._member.identity.require(self._meta)
+        await self._member.request(GRANT, request.SerializeToString(), request, meta=self._meta)
         return request.ID
 
     async def get(self, request: RangeRequest) -> RangeResponse:
@@ -79,6 +98,7 @@ class Inside:
             if not member.reads_are_current:
                 await member.current()
             begun = times.clock()
+            self._check_read(request.key, request.range_end)
             work = member.store.range(request)
             answer = work if isinstance(work, Answer) else await member.jobs.run(work)
         except Exception as error:
@@ -91,6 +111,7 @@ class Inside:
 
     def watch(self, key: bytes, end: bytes | None, revision: int) -> LocalWatch:
         """Watch a key, or the keys of [key, end), from `revision` on. To be closed."""
+        self._check_read(key, end or b"")
         return LocalWatch(self._hub, self._local, Shape(key, end), revision)
 
 

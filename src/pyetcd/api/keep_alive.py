@@ -21,6 +21,7 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 
 from pyetcd import logs
+from pyetcd._native import Meta
 from pyetcd.api.dispatch import Outbox
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.local_calls import Wire
@@ -80,6 +81,7 @@ class KeepAlive:
         "_leadership",
         "_leases",
         "_member",
+        "_meta",
         "_outbox",
         "_waiting",
         "call",
@@ -87,9 +89,16 @@ class KeepAlive:
     )
 
     def __init__(
-        self, member: Member, outbox: Outbox, answers: Answers, leadership: Leadership, call: int
+        self,
+        member: Member,
+        outbox: Outbox,
+        answers: Answers,
+        leadership: Leadership,
+        call: int,
+        meta: Meta,
     ) -> None:
         self.call = call
+        self._meta = meta
         self.is_full = False  # the client does not read
         self._member = member
         self._leases = member.leases
@@ -170,6 +179,12 @@ class KeepAlive:
     def _try(self, lease_id: int, *, applied: bool = False, keep_checkpoint: bool = False) -> None:
         """Renew and answer, or hold the stream up until one can tell. `applied`: has been waited for."""
         leases = self._leases
+        if self._member.auth.enabled:
+            try:
+                self._check(lease_id)
+            except EtcdError as error:
+                self._fail(error)
+                return
         ttl = leases.lessor.renew(lease_id, keep_checkpoint=keep_checkpoint)
         if not isinstance(ttl, NotRenewed):
             self._answer(lease_id, ttl)
@@ -190,6 +205,13 @@ class KeepAlive:
                 lambda ttl: self._told(lease_id, ttl),
                 lambda error: self._not_told(lease_id, error),
             )
+
+    def _check(self, lease_id: int) -> None:
+        """Renewing a lease is writing all its keys. Raises what refuses it."""
+        caller = self._member.identity.caller(self._meta)
+        if caller is None:
+            raise errors.USER_EMPTY
+        self._member.checks.write_lease(caller, lease_id)
 
     def _told(self, lease_id: int, ttl: int) -> None:
         """The leader has answered."""

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from pyetcd._native import Meta
 from pyetcd.api.dispatch import Body, OpenStream, Outbox, Unary
 from pyetcd.api.range_stream import RangeStream
+from pyetcd.auth.caller import NOBODY, Caller
 from pyetcd.member.member import Member
 from pyetcd.member.quota import KEY_COST, put_cost, txn_cost
 from pyetcd.member.requests import Done
@@ -45,6 +46,7 @@ class Read(NamedTuple):
     request: RangeRequest | TxnRequest
     asked: float
     begun: float
+    caller: Caller | None  # None: authentication was off, or nobody said who it is
 
 
 class KV:
@@ -53,6 +55,7 @@ class KV:
     def __init__(self, member: Member, outbox: Outbox) -> None:
         self._member = member
         self._store = member.store
+        self._auth = member.auth
         self._outbox = outbox
         self._times = member.times
         self._clock = member.times.clock
@@ -81,9 +84,12 @@ class KV:
         member = self._member
         asked = self._clock()
         if not request.serializable and not member.reads_are_current:
-            self._later(call, request, asked)
+            self._later(call, request, asked, meta)
             return None
+        caller = None
         try:
+            if self._auth.enabled:
+                caller = self._permitted(request, meta)
             work = self._store.range(request)
         except EtcdError as error:
             self._times.read(request, asked, asked, None, error)
@@ -92,7 +98,16 @@ class KV:
         if isinstance(work, Answer) and took < self._told_seconds:
             self._ranged(took)
             return member.encode(work)
-        return self._now(Read(call, request, asked, asked), work)
+        return self._now(Read(call, request, asked, asked, caller), work)
+
+    def _permitted(self, request: RangeRequest | TxnRequest, meta: Meta) -> Caller | None:
+        """Who may read this. Raises what refuses it."""
+        caller = self._member.identity.caller(meta)
+        if isinstance(request, RangeRequest):
+            self._auth.check_read(caller or NOBODY, request.key, request.range_end)
+        else:
+            self._member.checks.txn(caller or NOBODY, request)
+        return caller
 
     def _now(self, read: Read, work: Work) -> Body | None:
         """The answer if it is there, else start the job that will give it."""
@@ -101,28 +116,39 @@ class KV:
             return self._member.encode(work)
         self._member.jobs.start(
             work,
-            lambda answer: self._read_done(read, answer, None, answers=True),
+            lambda answer: self._read_slowly(read, answer),
             lambda error: self._read_done(read, None, error, answers=True),
         )
         return None
 
-    def _later(self, call: int, request: RangeRequest | TxnRequest, asked: float) -> None:
+    def _read_slowly(self, read: Read, answer: Answer) -> None:
+        """What was permitted when the reading began may not be any more."""
+        caller = read.caller
+        if caller is not None and caller.revision not in (0, self._auth.revision):
+            self._read_done(read, None, errors.AUTH_OLD_REVISION(), answers=True)
+        else:
+            self._read_done(read, answer, None, answers=True)
+
+    def _later(self, call: int, request: RangeRequest | TxnRequest, asked: float, meta: Meta) -> None:
         """Read once this member is known to be current."""
         self._member.when_current(
-            lambda: self._current(call, request, asked),
-            lambda error: self._read_done(Read(call, request, asked, 0.0), None, error, answers=True),
+            lambda: self._current(call, request, asked, meta),
+            lambda error: self._read_done(Read(call, request, asked, 0.0, None), None, error, answers=True),
         )
 
-    def _current(self, call: int, request: RangeRequest | TxnRequest, asked: float) -> None:
+    def _current(self, call: int, request: RangeRequest | TxnRequest, asked: float, meta: Meta) -> None:
         begun = self._clock()
+        caller = None
         try:
+            if self._auth.enabled:
+                caller = self._permitted(request, meta)
             work = (
                 self._store.range(request)
                 if isinstance(request, RangeRequest)
                 else self._store.txn_read(request)
             )
         except Exception as error:
-            self._read_done(Read(call, request, asked, begun), None, error, answers=True)
+            self._read_done(Read(call, request, asked, begun, caller), None, error, answers=True)
             return
         ended = self._clock()
         soon = ended - asked < self._told_seconds
@@ -130,7 +156,7 @@ class KV:
             self._times.waited(asked, begun, ended)
             self._outbox.reply(call, self._member.encode(work))
             return
-        body = self._now(Read(call, request, asked, begun), work)
+        body = self._now(Read(call, request, asked, begun, caller), work)
         if body is not None:
             self._outbox.reply(call, body)
 
@@ -143,14 +169,14 @@ class KV:
             self._finish(read.call, answer, error)
 
     def range_stream(self, call: int, meta: Meta) -> RangeStream:
-        return RangeStream(self._member, self._outbox, call)
+        return RangeStream(self._member, self._outbox, call, meta)
 
     # Writes
 
     def put(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         plain = plain_put(payload, 0, len(payload))
         if plain is not None and plain.key:
-            self._member.propose(PUT, payload, plain, self._done, call, put_cost(plain))
+            self._member.propose(PUT, payload, plain, self._done, call, put_cost(plain), meta)
             return None
         try:
             request = PutRequest.FromString(payload)
@@ -160,13 +186,13 @@ class KV:
         if len(payload) > cost - KEY_COST + ROOM:
             payload = strict.loggable(request, payload)
         checks.check_put(request)
-        self._member.propose(PUT, payload, request, self._done, call, cost)
+        self._member.propose(PUT, payload, request, self._done, call, cost, meta)
         return None
 
     def delete_range(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         request, payload = strict.parse_logged(DeleteRangeRequest, payload)
         checks.check_delete_range(request)
-        self._member.propose(DELETE_RANGE, payload, request, self._done, call)
+        self._member.propose(DELETE_RANGE, payload, request, self._done, call, meta=meta)
         return None
 
     def txn(self, call: int, payload: bytes, meta: Meta) -> Body | None:
@@ -180,23 +206,26 @@ class KV:
         member = self._member
         if not checks.is_read_only(request):
             cost = txn_cost(request) if member.is_nearly_full() else 0
-            member.propose(TXN, payload, request, self._done, call, cost)
+            member.propose(TXN, payload, request, self._done, call, cost, meta)
             return None
         asked = self._clock()
         if not checks.is_serializable(request) and not member.reads_are_current:
-            self._later(call, request, asked)
+            self._later(call, request, asked, meta)
             return None
+        caller = None
         try:
+            if self._auth.enabled:
+                caller = self._permitted(request, meta)
             work = self._store.txn_read(request)
         except EtcdError as error:
             self._times.read(request, asked, asked, None, error)
             raise
-        return self._now(Read(call, request, asked, asked), work)
+        return self._now(Read(call, request, asked, asked, caller), work)
 
     def compact(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         request, payload = strict.parse_logged(CompactionRequest, payload)
         done = self._compacted if request.physical else self._done
-        self._member.propose(COMPACTION, payload, request, done, call)
+        self._member.propose(COMPACTION, payload, request, done, call, meta=meta)
         return None
 
     def _compacted(self, call: int, answer: Answer | None, error: Exception | None) -> None:

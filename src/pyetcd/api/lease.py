@@ -11,6 +11,7 @@ from pyetcd._native import Meta
 from pyetcd.api.dispatch import Body, OpenStream, Outbox, Unary
 from pyetcd.api.keep_alive import Answers, KeepAlive
 from pyetcd.api.leadership import Leadership
+from pyetcd.auth.caller import Caller
 from pyetcd.lease.deadlines import Loop
 from pyetcd.lease.lease import NO_LEASE, Lease
 from pyetcd.member.member import Member
@@ -62,12 +63,13 @@ class Leases:
         if request.ID == NO_LEASE:
             request.ID = self._member.new_lease_id()
             payload = request.SerializeToString()
-        self._member.propose(GRANT, payload, request, self._done, call, LEASE_COST)
+        self._member.propose(GRANT, payload, request, self._done, call, LEASE_COST, meta)
         return None
 
     def revoke(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         request, payload = strict.parse_logged(LeaseRevokeRequest, payload)
-        self._member.propose(REVOKE, payload, request, self._done, call)
+        self._member.identity.require(meta)
+        self._member.propose(REVOKE, payload, request, self._done, call, meta=meta)
         return None
 
     def _finish(self, call: int, answer: Answer | None, error: Exception | None) -> None:
@@ -81,13 +83,28 @@ class Leases:
 
     def time_to_live(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         request = strict.parse(LeaseTimeToLiveRequest, payload)
-        leases = self._leases
+        leases, auth = self._leases, self._member.auth
+        revision = auth.revision
+        caller = None
+        if auth.enabled:
+            caller = self._member.identity.caller(meta)
+            if caller is None:
+                raise errors.USER_EMPTY
+            if request.keys:
+                self._member.checks.read_lease(caller, request.ID)
+
+        def is_outdated() -> bool:
+            return request.keys and auth.enabled and revision != auth.revision
 
         def fail(error: Exception) -> None:
             self._outbox.fail(call, error)
 
         def look() -> None:
             try:
+                if is_outdated():
+                    raise errors.AUTH_OLD_REVISION
+                if caller is not None and request.keys:  # more may have been attached since
+                    self._member.checks.read_lease(caller, request.ID)
                 self._answer(call, self._time_to_live(request))
             except Exception as error:
                 fail(error)
@@ -96,6 +113,9 @@ class Leases:
             leases.when_applied(look, fail)
 
         def told(response: LeaseTimeToLiveResponse) -> None:
+            if is_outdated():
+                fail(errors.AUTH_OLD_REVISION())
+                return
             self._finish(call, self._with_revision(response), None)
 
         def not_told(error: Exception) -> None:
@@ -142,17 +162,30 @@ class Leases:
 
     def leases(self, call: int, payload: bytes, meta: Meta) -> Body | None:
         strict.parse(LeaseLeasesRequest, payload)
-        self._answer(call, _at_once(self._list()))
+        caller = None
+        if self._member.auth.enabled:
+            caller = self._member.identity.caller(meta)
+            if caller is None:
+                raise errors.USER_EMPTY
+        self._answer(call, _at_once(self._list(caller)))
         return None
 
-    def _list(self) -> Job[Answer]:
+    def _list(self, caller: Caller | None) -> Job[Answer]:
+        """All of them, to who may read all their keys."""
+        auth, checks = self._member.auth, self._member.checks
+        revision = auth.revision
         ids = yield from self._leases.lessor.ids_by_expiry()
         body = []
         for start in range(0, len(ids), SLICE):
+            if caller is not None:
+                for lease_id in ids[start : start + SLICE]:
+                    checks.read_lease(caller, lease_id)
             part = [LeaseStatus(ID=lease_id) for lease_id in ids[start : start + SLICE]]
             body.append(LeaseLeasesResponse(leases=part).SerializeToString())
             if len(ids) > SLICE:
                 yield
+        if caller is not None and revision != auth.revision:
+            raise errors.AUTH_OLD_REVISION
         return Answer(self._member.store.revision, body)
 
     def _with_revision(self, response: LeaseTimeToLiveResponse) -> Answer:
@@ -171,7 +204,7 @@ class Leases:
     # Streams
 
     def keep_alive(self, call: int, meta: Meta) -> KeepAlive:
-        stream = KeepAlive(self._member, self._outbox, self._answers, self._leadership, call)
+        stream = KeepAlive(self._member, self._outbox, self._answers, self._leadership, call, meta)
         self._leadership.admit(call, meta, stream.end)
         return stream
 

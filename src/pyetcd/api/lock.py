@@ -35,7 +35,7 @@ class Lock:
     async def lock(self, call: int, payload: bytes, meta: Meta) -> Body:
         request = strict.parse(LockRequest, payload)
         try:
-            key, revision = await self._acquire(request.name, request.lease)
+            key, revision = await self._acquire(self._inside.on_behalf_of(meta), request.name, request.lease)
         except EtcdError as error:
             raise line.as_told(error) from None
         return [self._inside.header(revision), LockResponse(key=key).SerializeToString()]
@@ -43,14 +43,13 @@ class Lock:
     async def unlock(self, call: int, payload: bytes, meta: Meta) -> Body:
         request = strict.parse(UnlockRequest, payload)
         try:
-            revision = await self._inside.delete(request.key)
+            revision = await self._inside.on_behalf_of(meta).delete(request.key)
         except EtcdError as error:
             raise line.as_told(error) from None
         return self._inside.header(revision)
 
-    async def _acquire(self, name: bytes, lease: int) -> tuple[bytes, int]:
+    async def _acquire(self, inside: Inside, name: bytes, lease: int) -> tuple[bytes, int]:
         """The key, and the revision at which it was found to have the lock."""
-        inside = self._inside
         lease = await line.session(inside, lease)
         prefix = line.prefix_of(name)
         key = line.key_of(prefix, lease)
@@ -73,16 +72,16 @@ class Lock:
             await line.until_first(inside, prefix, created)
             found = await inside.get(RangeRequest(key=key))
         except BaseException:  # also when the client has gone: nobody is to wait for one who does not come
-            self._leave(key)
+            self._leave(inside, key)
             raise
         if not found.kvs:
             raise EtcdError(UNKNOWN, SESSION_EXPIRED)
         return key, found.header.revision
 
-    def _leave(self, key: bytes) -> None:
+    def _leave(self, inside: Inside, key: bytes) -> None:
         async def leave() -> None:
             try:
-                await self._inside.delete(key)
+                await inside.delete(key)
             except EtcdError:
                 pass  # it leaves with its lease
 

@@ -92,7 +92,11 @@ class Maintenance:
         request, payload = strict.parse_logged(AlarmRequest, payload)
         if request.action not in AlarmRequest.AlarmAction.values():
             raise EtcdError(INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
-        answer = await self._member.request(ALARM, payload, request)
+        if request.action == AlarmRequest.GET:
+            self._member.identity.require(meta)
+        else:
+            self._member.identity.require_admin(meta)
+        answer = await self._member.request(ALARM, payload, request, meta=meta)
         return self._member.encode(answer)
 
     async def move_leader(self, call: int, payload: bytes, meta: Meta) -> Body:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pyetcd._native import Meta
 from pyetcd.api.dispatch import Outbox
 from pyetcd.api.one_request import OneRequest
+from pyetcd.auth.caller import NOBODY, Caller
 from pyetcd.member.jobs import Handle, Job
 from pyetcd.member.member import Member
 from pyetcd.mvcc import checks
 from pyetcd.mvcc.record import MORE
 from pyetcd.mvcc.stream import Stream, StreamMessage
 from pyetcd.proto import errors, strict
+from pyetcd.proto.errors import EtcdError
 from pyetcd.proto.rpc_pb2 import RangeRequest
 from pyetcd.proto.splice import varint
 
@@ -20,7 +23,9 @@ _RANGE_RESPONSE = b"\x0a"  # field 1 of RangeStreamResponse
 class RangeStream(OneRequest[RangeRequest]):
     """One open stream: a request comes in, messages go out until the range is done."""
 
-    def __init__(self, member: Member, outbox: Outbox, call: int) -> None:
+    def __init__(self, member: Member, outbox: Outbox, call: int, meta: Meta) -> None:
+        self._meta = meta
+        self._caller: Caller | None = None
         self._member = member
         self._outbox = outbox
         self._call = call
@@ -40,6 +45,14 @@ class RangeStream(OneRequest[RangeRequest]):
             self._member.when_current(lambda: self._read_from_store(request), self._fail)
 
     def _read_from_store(self, request: RangeRequest) -> None:
+        auth = self._member.auth
+        if auth.enabled:
+            try:
+                self._caller = self._member.identity.caller(self._meta)
+                auth.check_read(self._caller or NOBODY, request.key, request.range_end)
+            except EtcdError as error:
+                self._fail(error)
+                return
         self._stream = self._member.store.range_stream(request, self._member.config.max_request_bytes)
         self._resume()
 
@@ -73,9 +86,15 @@ class RangeStream(OneRequest[RangeRequest]):
 
     def _paused(self, done: bool) -> None:
         self._running = None
-        if done:
+        if done and self._is_outdated():
+            self._fail(errors.AUTH_OLD_REVISION())
+        elif done:
             self._stream = None
             self._outbox.finish(self._call, errors.OK, "")
+
+    def _is_outdated(self) -> bool:
+        """Users or roles have changed while the range was read."""
+        return self._caller is not None and self._caller.revision not in (0, self._member.auth.revision)
 
     def _fail(self, error: Exception) -> None:
         if self._stream is not None:

@@ -4,12 +4,14 @@ them."""
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 
 from pyetcd import logs
-from pyetcd._native import Limits, Server, Wake
-from pyetcd.api.auth import Auth
+from pyetcd._native import Limits, Meta, Server, Wake
+from pyetcd.api.auth import LOGGED, Auth
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Body, Dispatcher, Event, OnSlow, OpenStream, Outbox, Unary
 from pyetcd.api.election import Election
@@ -32,11 +34,14 @@ from pyetcd.api.local_counts import LocalCounts
 from pyetcd.api.lock import Lock
 from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.metrics_port import MetricsPort
+from pyetcd.api.permissions import Doors
 from pyetcd.api.recent_requests import RecentRequests
 from pyetcd.api.request_stats import EVERY_CALL_SECONDS, RequestStats
 from pyetcd.api.tracing import StreamCalls, Tracing, UnaryCalls
 from pyetcd.api.watch import Watch
 from pyetcd.api.wire_metrics import bind_wire
+from pyetcd.auth.caller import NOBODY
+from pyetcd.auth.passwords import Passwords
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
@@ -66,8 +71,10 @@ class ClientServer:
         loop: asyncio.AbstractEventLoop,
         chance: random.Random,
         unix: Callable[[], float],
+        hashing: Executor,
         tracing: Tracing | None = None,
     ) -> None:
+        """`hashing`: where passwords are hashed."""
         config = member.config
         self._member = member
         self._wake = wake
@@ -113,25 +120,39 @@ class ClientServer:
             progress_seconds=config.effective_watch_progress_notify_interval_seconds,
         )
         member.store.watch(self.hub.on_change, self.hub.on_bulk, self.hub.restored)
-        watch = Watch(self.hub, self._leadership, outbox.finish)
+        auth, identity = member.auth, member.identity
+
+        def permit(meta: Meta, key: bytes, range_end: bytes) -> None:
+            if auth.enabled:
+                auth.check_read(identity.caller(meta) or NOBODY, key, range_end)
+
+        watch = Watch(self.hub, self._leadership, outbox.finish, permit)
+        doors = Doors(identity)
+        passwords = Passwords(hashing, max(1, (os.cpu_count() or 1) // 2), member.bcrypt_cost)
         leases = Leases(member, outbox, self._leadership, loop)
-        unary: Mapping[str, Unary] = {**kv.unary, **leases.unary, **maintenance.unary, **self._health.unary}
+        unary: Mapping[str, Unary] = doors.unary(
+            {**kv.unary, **leases.unary, **maintenance.unary, **self._health.unary}
+        )
         inside = Inside(member, self.hub, outbox.local)
         lock, election = Lock(inside), Election(inside, outbox, self._leadership)
-        coroutines: Mapping[str, AsyncUnary] = {
-            **maintenance.coroutines,
-            **cluster.coroutines,
-            **Auth(member).coroutines,
-            **lock.coroutines,
-            **election.coroutines,
-        }
+        coroutines: Mapping[str, AsyncUnary] = doors.coroutines(
+            {
+                **maintenance.coroutines,
+                **cluster.coroutines,
+                **Auth(member, passwords).coroutines,
+                **lock.coroutines,
+                **election.coroutines,
+            }
+        )
         guard = Guard(self._leadership, outbox)
-        streams: Mapping[str, OpenStream] = {
-            **guard.guarded({**kv.streams, **maintenance.streams, **self._health.streams}),
-            **watch.streams,
-            **leases.streams,
-            **election.streams,
-        }
+        streams: Mapping[str, OpenStream] = doors.streams(
+            {
+                **guard.guarded({**kv.streams, **maintenance.streams, **self._health.streams}),
+                **watch.streams,
+                **leases.streams,
+                **election.streams,
+            }
+        )
         if tracing is not None:
             spans = StreamCalls(tracing, loop.time)
             streams, outbox.on_stream_end = spans.traced(streams), spans.ended
@@ -265,8 +286,8 @@ UNARY = (
     "/etcdserverpb.Cluster/MemberUpdate",
     "/etcdserverpb.Cluster/MemberList",
     "/etcdserverpb.Cluster/MemberPromote",
-    "/etcdserverpb.Auth/AuthStatus",
     "/etcdserverpb.Auth/Authenticate",
+    *(f"/etcdserverpb.Auth/{name}" for name in (*LOGGED, "UserAdd", "UserChangePassword")),
     "/v3lockpb.Lock/Lock",
     "/v3lockpb.Lock/Unlock",
     "/v3electionpb.Election/Campaign",

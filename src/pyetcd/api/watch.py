@@ -45,16 +45,10 @@ _TOLD_AS_THEY_ARE = (
 _log = logs.get("api")
 
 
-def permit_all(meta: Meta, key: bytes, range_end: bytes) -> None:
-    """Permission while authentication is off."""
-
-
 class Watch:
     """etcdserverpb.Watch."""
 
-    def __init__(
-        self, hub: WatchHub, leadership: Leadership, finish: Finish, permit: Permit = permit_all
-    ) -> None:
+    def __init__(self, hub: WatchHub, leadership: Leadership, finish: Finish, permit: Permit) -> None:
         self._hub = hub
         self._leadership = leadership
         self._finish = finish

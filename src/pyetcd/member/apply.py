@@ -9,18 +9,24 @@ Rules that hold here:
 * An entry that cannot be applied because of this member's own disk is another matter: going on without it
   would make this member differ from the others. Nothing is applied or committed any more, and the member
   ends; the next start replays the entry.
+* While authentication is on, an entry's caller must have been permitted what it does, at the auth revision
+  that is in force when it is applied.
 * With the NOSPACE alarm nothing is applied that writes values; with CORRUPT nothing that reads or writes
   keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from pyetcd import logs
+from pyetcd.auth.caller import NOBODY
+from pyetcd.auth.entries import AuthEntries, EntryCallers
+from pyetcd.auth.requests import RequestChecks
+from pyetcd.auth.store import AuthStore
 from pyetcd.cluster.membership import Applied as AppliedChange
 from pyetcd.cluster.membership import Membership
 from pyetcd.cluster.versions import Downgrade, Version
@@ -97,6 +103,7 @@ class Applier:
         lessor: Lessor,
         cluster: Membership,
         alarms: Alarms,
+        auth: AuthStore,
         position: Position,
         waiters: Waiters,
         jobs: Jobs,
@@ -118,6 +125,11 @@ class Applier:
         self._lessor = lessor
         self._cluster = cluster
         self._alarms = alarms
+        self._auth = auth
+        self._checks = RequestChecks(auth, self._keys_of_lease)
+        self._auth_entries = AuthEntries(auth)
+        self._callers = EntryCallers()
+        self._caller = NOBODY  # whose entry is being applied; meant only while authentication is on
         self._position = position
         self._waiters = waiters
         self._jobs = jobs
@@ -156,6 +168,7 @@ class Applier:
             request.CLUSTER_VERSION_SET_FIELD_NUMBER: self._set_version,
             request.CLUSTER_MEMBER_ATTR_SET_FIELD_NUMBER: self._set_attributes,
             request.DOWNGRADE_INFO_SET_FIELD_NUMBER: self._set_downgrade,
+            **{kind: self._auth_handler(kind) for kind in self._auth_entries.kinds},
         }
 
     def apply(self, entry: Entry) -> bool:
@@ -207,6 +220,8 @@ class Applier:
             self._kind = kind
             self._handler = self._handlers.get(kind, _unknown)
             self._slow_before = self._groups.begun - SLOW_SECONDS
+        if self._auth.enabled:
+            self._caller = self._callers.of(data) if waiter is None else waiter.caller or NOBODY
         try:
             result = self._handler(request) if waiter is not None else self._unanswered(kind, request)
         except OWN_FAULTS as error:
@@ -341,26 +356,36 @@ class Applier:
 
     def _range(self, request: RangeRequest) -> Result:
         self._check_healthy()
+        if self._auth.enabled:
+            self._auth.check_read(self._caller, request.key, request.range_end)
         return self._store.range(request)
 
     def _put(self, request: PutRequest | PlainPut) -> Result:
         self._check_healthy()
         fits = self._check_room(put_cost, request)
+        if self._auth.enabled:
+            self._checks.put(self._caller, request)
         return self._within_quota(fits, self._store.put(request))
 
     def _delete_range(self, request: DeleteRangeRequest) -> Result:
         self._check_healthy()
+        if self._auth.enabled:
+            self._checks.delete_range(self._caller, request)
         return self._store.delete_range(request)
 
     def _txn(self, request: TxnRequest, answered: bool = True) -> Result:
         self._check_healthy()
         fits = self._check_room(txn_cost, request)
+        if self._auth.enabled:
+            self._checks.txn(self._caller, request)
         return self._within_quota(fits, self._store.txn(request, answered))
 
     def _unanswered(self, kind: int, request: Any) -> Result:
         """Apply an entry nobody here waits for."""
         if kind == InternalRaftRequest.TXN_FIELD_NUMBER:
             return self._txn(request, answered=False)
+        if kind == InternalRaftRequest.AUTHENTICATE_FIELD_NUMBER:
+            return self._apply_auth(kind, request, False)
         return self._handler(request)
 
     def _compact(self, request: CompactionRequest) -> Result:
@@ -380,6 +405,8 @@ class Applier:
 
     def _revoke_lease(self, request: LeaseRevokeRequest) -> Result:
         self._check_healthy()
+        if self._auth.enabled:
+            self._checks.write_lease(self._caller, request.ID)
         self._lessor.revoke(request.ID)
         return Answer(self._store.revision, NOTHING)
 
@@ -387,6 +414,19 @@ class Applier:
         for checkpoint in request.checkpoints:
             self._lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL)
         return Answer(self._store.revision, NOTHING)
+
+    # Users and roles
+
+    def _keys_of_lease(self, lease_id: int) -> Iterable[bytes]:
+        lease = self._lessor.lookup(lease_id)
+        return lease.keys if lease is not None else ()
+
+    def _auth_handler(self, kind: int) -> Callable[[Any], Result]:
+        return lambda request: self._apply_auth(kind, request, True)
+
+    def _apply_auth(self, kind: int, request: Message, told: bool) -> Result:
+        body = self._auth_entries.apply(kind, request, self._caller, self._position.index, told)
+        return Answer(self._store.revision, (body,) if body else NOTHING)
 
     # Alarms and the cluster
 

@@ -11,7 +11,7 @@ etcd's waitAppliedIndex.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -169,6 +169,11 @@ class Leases:
     def stop(self) -> None:
         self.revoker.stop()
         self.checkpointer.stop()
+
+    def keys_of(self, lease_id: int) -> Collection[bytes]:
+        """What is attached to a lease; nothing where there is none."""
+        lease = self.lessor.lookup(lease_id)
+        return lease.keys if lease is not None else ()
 
     # What requests wait for
 

@@ -10,10 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from pyetcd import logs
+from pyetcd._native import Meta
+from pyetcd.auth.caller import Caller
+from pyetcd.auth.passwords import effective_cost, hashed
+from pyetcd.auth.requests import RequestChecks
+from pyetcd.auth.simple_tokens import SimpleTokens
+from pyetcd.auth.store import AuthStore
+from pyetcd.auth.tokens import Tokens
 from pyetcd.cluster.bootstrap import publish
 from pyetcd.cluster.members import Member as ClusterMember
 from pyetcd.cluster.membership import Applied
@@ -28,6 +36,7 @@ from pyetcd.member.config_check import compaction_retention_ns
 from pyetcd.member.consensus import Consensus
 from pyetcd.member.corruption import Corruption
 from pyetcd.member.elsewhere import Elsewhere
+from pyetcd.member.identity import Identity
 from pyetcd.member.jobs import Job, Jobs
 from pyetcd.member.leader import Leader, WeLead
 from pyetcd.member.leases import Leases
@@ -89,8 +98,9 @@ class Member:
         wire: PeerWire,
         on_failure: Callable[[BaseException], None],
         on_removed: Callable[[], None],
+        tokens: Tokens | None = None,
     ) -> None:
-        """`on_removed`: the cluster has removed this member for good."""
+        """`on_removed`: the cluster has removed this member for good. `tokens`: None for simple ones."""
         self.config = config
         self.id = opened.member_id
         self.cluster_id = opened.cluster_id
@@ -102,6 +112,12 @@ class Member:
         self._on_failure = on_failure
         self.jobs = Jobs(loop)
         self.alarms = Alarms(self.backend)
+        if tokens is None:
+            tokens = SimpleTokens(loop.time, random.SystemRandom(), config.auth_token_ttl_seconds)
+        self.bcrypt_cost = effective_cost(config.bcrypt_cost)
+        self.auth = AuthStore(self.backend, tokens, lambda password: hashed(password, self.bcrypt_cost))
+        self.identity = Identity(self.auth, config.client_tls.client_cert_auth)
+        self.checks = RequestChecks(self.auth, lambda lease: self.leases.keys_of(lease))
         self.leases = Leases(
             config,
             self.backend,
@@ -164,6 +180,7 @@ class Member:
             self.leases.lessor,
             self.cluster,
             self.alarms,
+            self.auth,
             self._position,
             self._waiters,
             self.jobs,
@@ -349,10 +366,17 @@ class Member:
     # Writes
 
     def propose(
-        self, kind: int, payload: bytes, request: Request, done: Done[Token], token: Token, cost: int = 0
+        self,
+        kind: int,
+        payload: bytes,
+        request: Request,
+        done: Done[Token],
+        token: Token,
+        cost: int = 0,
+        meta: Meta | None = None,
     ) -> None:
         """Send a request through the log; `done` is called with its answer or error. Raises what refuses
-        it."""
+        it. `meta`: of the call that asks for it, which says whose request it is."""
         if cost and not self._has_room(cost):
             self._raise_no_space()
             raise errors.NO_SPACE
@@ -360,12 +384,19 @@ class Member:
             raise errors.TOO_MANY_REQUESTS
         if self.backend.full:
             self._wait_for_backend()
-        if len(payload) + 32 > self.config.max_request_bytes:
-            self._check_size(kind, payload)
+        caller = None
+        size = len(payload) + 32
+        if self.auth.enabled and meta is not None:
+            caller = self.identity.caller(meta)
+            if caller is not None:
+                size += 2 + len(caller.encoded)
+        if size > self.config.max_request_bytes:
+            self._check_size(kind, payload, caller)
         tag = self._tags.get(kind)
         if tag is None:
             tag = self._tags[kind] = varint(kind << 3 | 2)
-        self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, self._loop.time()))
+        now = self._loop.time()
+        self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, now, caller))
 
     def _wait_for_backend(self) -> None:
         """The database takes its time: proposals wait until it has caught up, as many as may."""
@@ -385,21 +416,26 @@ class Member:
     ) -> None:
         """The same, for what only the leader of `term` may propose; it fails once that is not this member."""
         tag = varint(kind << 3 | 2)
-        data = self._waiters.add(kind, tag, payload, request, done, token, self._loop.time())
+        now = self._loop.time()
+        data = self._waiters.add(kind, tag, payload, request, done, token, now, self.auth.root())
         self.consensus.propose_as_leader(term, data)
 
     def _propose_change(self, change: AnyConfChange) -> None:
         self.consensus.propose_change(change)
         self.end_of_turn()
 
-    def _check_size(self, kind: int, payload: bytes) -> None:
+    def _check_size(self, kind: int, payload: bytes, caller: Caller | None) -> None:
         """The limit is on the entry, envelope included."""
         head = len(field_head(kind, len(payload)))
+        if caller is not None:
+            head += len(caller.encoded)
         if self._waiters.header_bytes + head + len(payload) > self.config.max_request_bytes:
             self.times.answered(kind, True).observe(0.0)  # a success to etcd: only what raft refuses is none
             raise errors.REQUEST_TOO_LARGE
 
-    async def request(self, kind: int, payload: bytes, request: Request, cost: int = 0) -> Answer:
+    async def request(
+        self, kind: int, payload: bytes, request: Request, cost: int = 0, meta: Meta | None = None
+    ) -> Answer:
         """`propose` for coroutines."""
         future: asyncio.Future[Answer] = self._loop.create_future()
 
@@ -412,7 +448,7 @@ class Member:
                 assert error is not None, "a request ends with an answer or an error"
                 future.set_exception(error)
 
-        self.propose(kind, payload, request, done, None, cost)
+        self.propose(kind, payload, request, done, None, cost, meta)
         self._loop.call_soon(self.end_of_turn)
         return await future
 
@@ -597,8 +633,9 @@ class Member:
 
     # Members
 
-    async def promote(self, id: int) -> Sequence[ClusterMember]:
-        """Promote a learner, here or at the leader, who knows how far it is. All members then."""
+    async def promote(self, id: int, token: str | None) -> Sequence[ClusterMember]:
+        """Promote a learner, here or at the leader, who knows how far it is, and asks for the client's token,
+        too. All members then."""
         seconds = self.config.request_timeout_seconds
         while True:
             try:
@@ -606,7 +643,7 @@ class Member:
             except errors.NOT_LEADER:
                 pass
             try:
-                return await self.ask_leader.ask(lambda url: self.calls.promote(url, id, seconds))
+                return await self.ask_leader.ask(lambda url: self.calls.promote(url, id, seconds, token))
             except WeLead:
                 continue
 
@@ -757,6 +794,7 @@ class Member:
         self.leases.tick(now)
         self.reads.tick(now)
         self.transfer.look()
+        self.auth.tokens.sweep()
         self.end_of_turn()
 
     def _heartbeats_late(self, seconds: float) -> None:
@@ -815,6 +853,7 @@ class Member:
         self._position.load()
         self.cluster.load()
         self.alarms.load()
+        self.auth.load()
         self.leases.lessor.load()
         self.leases.lessor.attach_all(restored.leases)
         self.peers.replaced()

@@ -54,7 +54,6 @@ from pyetcd.storage.defrag import defragment_now
 from pyetcd.storage.files import Files
 from pyetcd.storage.schema import (
     AUTH,
-    AUTH_ENABLED,
     AUTH_REVISION,
     create_buckets,
     storage_version,
@@ -448,8 +447,6 @@ def _conf_state(cluster: Membership) -> ConfState:
 
 def check_contents(backend: Backend) -> None:
     """CannotOpen where this version does not know what to do with what is in the database."""
-    if backend.get(AUTH, AUTH_ENABLED) == b"\x01":
-        raise CannotOpen(f"{backend.path} has authentication enabled, which this version does not enforce")
     stored = storage_version(backend)
     try:
         if stored is not None:

@@ -19,10 +19,11 @@ from pyetcd.member.slow_requests import SLOW_SECONDS, SlowRequests, phase_fields
 from pyetcd.metrics import Histogram, HistogramVec, exponential
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto.plain_put import Request
-from pyetcd.proto.raft_internal_pb2 import RequestHeader
+from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest, RequestHeader
 from pyetcd.proto.rpc_pb2 import RangeRequest, RangeResponse, TxnRequest, TxnResponse
 from pyetcd.proto.splice import varint
 
+AUTH_STATUS: Final = InternalRaftRequest.AUTH_STATUS_FIELD_NUMBER
 GATHERED_MAX: Final = 1000
 PARSED_BYTES_MAX: Final = 1 << 20  # of a slow answer, to say what was in it; 1 ms
 
@@ -78,7 +79,8 @@ class RequestTimes:
         """Of the seconds an entry of this kind takes."""
         cell = self._applied.get((kind, success))
         if cell is None:
-            cell = self.apply_duration.cell(operation_name(kind), _flag(success), "v3")
+            name = operation_name(kind) if kind != AUTH_STATUS else "unknown"  # so it is in etcd
+            cell = self.apply_duration.cell(name, _flag(success), "v3")
             self._applied[kind, success] = cell
             self._gathered.append(cell.later)
         return cell
@@ -210,7 +212,7 @@ def _flag(value: bool) -> str:
 
 def _request_id(data: bytes) -> int:
     """Of an entry this member wrote: its header comes first (see `requests`). 0 for others."""
-    if data[:2] != b"\xa2\x06" or len(data) < 3:
+    if data[:2] != b"\xa2\x06" or len(data) < 3 or data[2] > 0x7F:
         return 0
     return RequestHeader.FromString(data[3 : 3 + data[2]]).ID
 

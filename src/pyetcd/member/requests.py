@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
+from pyetcd.auth.caller import Caller
 from pyetcd.mvcc.answer import Answer
 from pyetcd.proto import errors
 from pyetcd.proto.plain_put import Request
-from pyetcd.proto.splice import AscendingVarint, varint
+from pyetcd.proto.splice import AscendingVarint, varint, varint_end, varint_of
 
 Token = TypeVar("Token")
 Done = Callable[[Token, Answer | None, Exception | None], None]
@@ -56,10 +57,17 @@ class RequestIds:
 class Waiter(Generic[Token]):
     """One request on its way through the log."""
 
-    __slots__ = ("data", "done", "kind", "request", "since", "token")
+    __slots__ = ("caller", "data", "done", "kind", "request", "since", "token")
 
     def __init__(
-        self, kind: int, request: Request, data: bytes, done: Done[Token], token: Token, since: float
+        self,
+        kind: int,
+        request: Request,
+        data: bytes,
+        done: Done[Token],
+        token: Token,
+        since: float,
+        caller: Caller | None,
     ) -> None:
         self.kind = kind  # field number within InternalRaftRequest
         self.request = request
@@ -67,6 +75,7 @@ class Waiter(Generic[Token]):
         self.done = done
         self.token = token
         self.since = since  # loop time, seconds
+        self.caller = caller  # None: nobody said who it is, or authentication was off
 
 
 class Waiters:
@@ -96,14 +105,17 @@ class Waiters:
         done: Done[Token],
         token: Token,
         now: float,
+        caller: Caller | None = None,
     ) -> bytes:
         """Register a request and return the entry's data. `tag` is the encoded tag of its field. Raises
         TOO_MANY_REQUESTS."""
         if len(self._by_header) >= MAX_WAITING or self.bytes > MAX_WAITING_BYTES:
             raise errors.TOO_MANY_REQUESTS
         header = _ID_TAG + self._ids.next_varint()
+        if caller is not None:
+            header += caller.encoded
         data = b"".join((_HEADER_TAG, varint(len(header)), header, tag, varint(len(payload)), payload))
-        self._by_header[header] = Waiter(kind, request, data, done, token, now)
+        self._by_header[header] = Waiter(kind, request, data, done, token, now, caller)
         self.bytes += len(data)
         return data
 
@@ -111,7 +123,12 @@ class Waiters:
         """The waiter for a committed entry, which waits no longer."""
         if data[:2] != _HEADER_TAG or len(data) < 4:
             return None
-        waiter = self._by_header.pop(data[3 : 3 + data[2]], None)  # a header is always shorter than 128 bytes
+        if data[2] < 0x80:
+            waiter = self._by_header.pop(data[3 : 3 + data[2]], None)
+        else:  # a long name
+            behind = varint_end(data, 2, len(data))
+            length = varint_of(data, 2, behind) if behind else 0
+            waiter = self._by_header.pop(data[behind : behind + length], None)
         if waiter is not None:
             self.bytes -= len(waiter.data)
         return waiter

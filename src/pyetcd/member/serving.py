@@ -34,7 +34,8 @@ class Serving:
         return Versions(SERVER_VERSION, cluster or "not_decided", storage or "unknown")
 
     async def promote(self, member_id: int, token: str | None) -> Sequence[ClusterMember]:
-        return await self._member.promote(member_id)
+        self._member.identity.require_admin_token(token)
+        return await self._member.promote(member_id, token)
 
     async def catch_up(self) -> None:
         try:

@@ -21,6 +21,8 @@ _LEASE: Final = 0x18  # field 3, varint
 _PUT: Final = 0x22  # InternalRaftRequest.put, field 4
 _HEADER: Final = b"\xa2\x06"  # InternalRaftRequest.header, field 100
 _ID: Final = 0x08  # RequestHeader.ID, field 1
+_USERNAME: Final = 0x12  # RequestHeader.username, field 2
+_AUTH_REVISION: Final = 0x18  # RequestHeader.auth_revision, field 3
 _NONE: Final = -1
 
 
@@ -72,8 +74,8 @@ def plain_put(data: bytes, at: int, end: int) -> PlainPut | None:
 
 
 def plain_put_of_entry(data: bytes) -> PlainPut | None:
-    """The put in an InternalRaftRequest that has nothing else but a header with an ID: of ours, whose header
-    comes first, or of Go's, where it comes last."""
+    """The put in an InternalRaftRequest that has nothing else but a header with an ID and perhaps a caller:
+    of ours, whose header comes first, or of Go's, where it comes last."""
     end = len(data)
     at = 0
     if data[:2] == _HEADER:
@@ -95,19 +97,36 @@ def plain_put_of_entry(data: bytes) -> PlainPut | None:
 
 
 def _header_end(data: bytes, at: int, end: int) -> int:
-    """Behind the header at `at`; negative if there is none, or one that says more than an ID."""
+    """Behind the header at `at`; negative if there is none, or one out of the ordinary."""
     start = at + 3
-    if start > end or data[at : at + 2] != _HEADER:
+    if start > end or data[at : at + 2] != _HEADER or data[at + 2] >= 0x80:
         return _NONE
     stop = start + data[at + 2]
     if stop == start:
         return stop
-    if stop > end or data[at + 2] > 11 or data[start] != _ID:
+    if stop > end or data[start] != _ID:
         return _NONE
-    for at in range(start + 1, stop - 1):  # a slice that ends before it begins fails where it is compiled
-        if data[at] < 0x80:
+    at = start + 1
+    while at < stop and data[at] >= 0x80:
+        at += 1
+    at += 1
+    if at > stop or at - start > 11:
+        return _NONE
+    return stop if at == stop else _caller_end(data, at, stop)
+
+
+def _caller_end(data: bytes, at: int, stop: int) -> int:
+    """`stop`, where a header's caller ends that begins at `at`; negative if something else is there."""
+    if data[at] == _USERNAME:
+        behind = _shortest_end(data, at + 1, stop)
+        if behind < 0:
             return _NONE
-    return stop if stop - start > 1 and data[stop - 1] < 0x80 else _NONE
+        at = behind + varint_of(data, at + 1, behind)
+        if at > stop or not data[behind:at].isascii():
+            return _NONE
+    if at < stop and data[at] == _AUTH_REVISION:
+        at = _shortest_end(data, at + 1, stop)
+    return stop if at == stop else _NONE
 
 
 def _shortest_end(data: bytes, at: int, end: int) -> int:

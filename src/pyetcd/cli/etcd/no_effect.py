@@ -12,7 +12,6 @@ from pyetcd import logs
 from pyetcd.cli.etcd.flag_table import BY_NAME
 from pyetcd.member.config import ServerConfig
 
-_AUTH: Final = "there is no authentication yet"
 _VERSIONS: Final = "TLS1.2 and TLS1.3 are both taken; this is not enforced"
 _OWN_MEMBER: Final = "the gateway does not connect to its own member"
 
@@ -28,9 +27,6 @@ FLAGS: Final[dict[str, str]] = {
     "tls-min-version": _VERSIONS,
     "tls-max-version": _VERSIONS,
     "peer-skip-client-san-verification": "addresses of members are not compared with certificates",
-    "auth-token": _AUTH,
-    "bcrypt-cost": _AUTH,
-    "auth-token-ttl": _AUTH,
 }
 
 # Feature gate, and why nothing changes.

@@ -18,6 +18,8 @@ from pyetcd.api.listeners import BadCertificate
 from pyetcd.api.peers import dialling_tls, listen_to_peers
 from pyetcd.api.server import ClientServer
 from pyetcd.api.tracing import Tracing, TracingUnavailable
+from pyetcd.auth.provider import make_tokens
+from pyetcd.auth.tokens import BadTokenOptions
 from pyetcd.cli.etcd.memory_lock import lock_memory
 from pyetcd.cli.etcd.systemd import notify_ready
 from pyetcd.cluster.bootstrap import BadCluster
@@ -52,6 +54,7 @@ SETUP_FAILED = "setting up serving from embedded etcd failed."
 
 REFUSALS = (
     BadCertificate,
+    BadTokenOptions,
     CannotOpen,
     Inconsistent,
     BadCluster,
@@ -67,7 +70,10 @@ REFUSALS = (
 async def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, or until the disk fails. Returns the exit code, or minus the signal."""
     files = OsFiles()
-    with ThreadPoolExecutor(4, "etcd-io") as executor:
+    with (
+        ThreadPoolExecutor(4, "etcd-io") as executor,
+        ThreadPoolExecutor(os.cpu_count(), "etcd-hash") as hashing,
+    ):
         try:
             if config.memory_mlock:
                 lock_memory()
@@ -79,7 +85,7 @@ async def run(config: ServerConfig) -> int:
             initial = None if initialized else await find_initial(config, executor)
             log_start(config, member_initialized=initialized, initial=initial)
             try:
-                return await _serve(config, initial, files, executor, tracing)
+                return await _serve(config, initial, files, executor, hashing, tracing)
             finally:
                 if tracing is not None:
                     await asyncio.get_running_loop().run_in_executor(executor, tracing.close)
@@ -95,6 +101,7 @@ async def _serve(
     initial: Initial | None,
     files: Files,
     executor: ThreadPoolExecutor,
+    hashing: ThreadPoolExecutor,
     tracing: Tracing | None,
 ) -> int:
     loop = asyncio.get_running_loop()
@@ -144,9 +151,17 @@ async def _serve(
     appender = Appender(wake)
     chance = random.Random()
     beginning = await find_cluster(config, files, peer_wire, executor, initial=initial)
+    tokens = make_tokens(
+        config.auth_token,
+        config.auth_token_ttl_seconds,
+        loop.time,
+        time.time,
+        random.SystemRandom(),
+        files.read,
+    )
     opened = open_member(config, files, executor, appender, chance, cluster=beginning)
     try:
-        member = Member(config, opened, loop, int(time.time() * 1000), peer_wire, failed, removed)
+        member = Member(config, opened, loop, int(time.time() * 1000), peer_wire, failed, removed, tokens)
         if initial is None and config.feature("InitialCorruptCheck") and not config.force_new_cluster:
             await member.corruption.check_initially(config.initial_check_timeout_seconds)
         registry = Registry()
@@ -154,7 +169,7 @@ async def _serve(
         Instruments(metrics, member, appender, loop.time, time.time)
         process = ProcessMetrics(registry, files, loop.time, time.time)
         lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
-        server = ClientServer(member, wake, registry, metrics, loop, chance, time.time, tracing)
+        server = ClientServer(member, wake, registry, metrics, loop, chance, time.time, hashing, tracing)
         server.listen(files)
         peer_port = listen_to_peers(files, config, peer_wire, member)
     except (BadLease, DecodeError, ValueError) as error:
