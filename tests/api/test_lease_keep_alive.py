@@ -117,11 +117,17 @@ class Line:
             header=lambda revision: response_header(1, 2, revision, 4),
             leader=1,
             is_learner=False,
+            auth=SimpleNamespace(enabled=False),
         )
         outbox = SimpleNamespace(finish=self.finish)
         self.leadership = Leadership(member)
         self.stream = KeepAlive(
-            cast(Any, member), cast(Any, outbox), Answers(cast(Any, self), self.loop), self.leadership, CALL
+            cast(Any, member),
+            cast(Any, outbox),
+            Answers(cast(Any, self), self.loop),
+            self.leadership,
+            CALL,
+            Meta(peer="", authority="", headers=()),
         )
 
     def renew(self, lease_id: int, again: Any, answered: Any, fail: Any) -> None:

@@ -79,9 +79,9 @@ def test_anything_else_is_left_to_protobuf(data: bytes) -> None:
 def test_an_entry_that_says_more_is_left_to_protobuf() -> None:
     put = PutRequest(key=b"k", value=b"v")
     for entry in (
-        InternalRaftRequest(header=RequestHeader(ID=7, username="root"), put=put),
-        InternalRaftRequest(header=RequestHeader(ID=7, auth_revision=2), put=put),
         InternalRaftRequest(header=RequestHeader(username="r"), put=put),
+        InternalRaftRequest(header=RequestHeader(ID=7, username="ü"), put=put),
+        InternalRaftRequest(header=RequestHeader(ID=7, username="r" * 200), put=put),
         InternalRaftRequest(ID=7, put=put),
         InternalRaftRequest(put=put, range=RangeRequest(key=b"k")),
         InternalRaftRequest(range=RangeRequest(key=b"k")),
@@ -90,6 +90,27 @@ def test_an_entry_that_says_more_is_left_to_protobuf() -> None:
         InternalRaftRequest(header=RequestHeader(ID=7)),
     ):
         assert plain_put_of_entry(entry.SerializeToString()) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        RequestHeader(ID=7, username="root"),
+        RequestHeader(ID=7, auth_revision=2),
+        RequestHeader(ID=1 << 63, username="u" * 90, auth_revision=1 << 40),
+    ],
+)
+def test_an_entry_that_names_its_caller_is_read_wherever_the_header_stands(header: RequestHeader) -> None:
+    put = PutRequest(key=b"k", value=b"v", lease=3)
+    heads = InternalRaftRequest(header=header).SerializeToString()
+    puts = InternalRaftRequest(put=put).SerializeToString()
+    for data in (heads + puts, puts + heads):
+        plain = plain_put_of_entry(data)
+        assert plain is not None
+        assert (plain.key, plain.value, plain.lease) == (b"k", b"v", 3)
+        for cut in range(len(data)):
+            torn = plain_put_of_entry(data[:cut])
+            assert torn is None or puts == data[:cut]
 
 
 def test_of_damaged_entries_only_what_protobuf_reads_alike_is_read() -> None:
