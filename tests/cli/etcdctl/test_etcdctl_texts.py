@@ -80,6 +80,8 @@ def test_an_unknown_command_is_answered_with_what_it_may_have_been(ctl: Etcdctl)
 
 def test_what_may_have_been_meant_comes_in_etcds_order_and_never_help(ctl: Etcdctl) -> None:
     suggested = ctl("a").err.decode().partition("Did you mean this?\n")[2].partition("\n\n")[0].split()
+    assert suggested == ["alarm", "auth"]
+    suggested = ctl("al").err.decode().partition("Did you mean this?\n")[2].partition("\n\n")[0].split()
     assert suggested == [], "alarm is the only one that begins so"
     suggested = ctl("co").err.decode().partition("Did you mean this?\n")[2].partition("\n\n")[0].split()
     assert suggested == ["compaction", "completion"]

@@ -126,6 +126,25 @@ class Printer:
         """`what` is `validate`, `enable` or `cancel`."""
         raise self.unsupported()
 
+    def auth_status(self, answer: Message) -> None:
+        raise self.unsupported()
+
+    def done(self, name: str, answer: Message) -> None:
+        """A user or role has changed. `name`: how that is said."""
+        raise self.unsupported()
+
+    def user_get(self, name: str, answer: Message) -> None:
+        raise self.unsupported()
+
+    def user_list(self, answer: Message) -> None:
+        raise self.unsupported()
+
+    def role_get(self, name: str, answer: Message) -> None:
+        raise self.unsupported()
+
+    def role_list(self, answer: Message) -> None:
+        raise self.unsupported()
+
     def alarms(self, answer: Message) -> None:
         raise self.unsupported()
 

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyetcd.proto.lite import Message
 
+PERMISSION = "authpb.Permission.Type"
+
 
 def field(name: str, value: object) -> None:
     emit(f'"{name}" : {value}\n')
@@ -54,6 +56,20 @@ class FieldsPrinter(Printer):
         self._header(answer)
         if answer.has("prev_kv"):
             self._key_value(answer.child("prev_kv"), "Prev")
+
+    def done(self, name: str, answer: Message) -> None:
+        self._header(answer)
+
+    def role_get(self, name: str, answer: Message) -> None:
+        self._header(answer)
+        for permission in answer.children("perm"):
+            field("PermType", f" {lite.enum_name(PERMISSION, permission.number('permType'))}")
+            field("Key", quote(permission.data("key")))
+            field("RangeEnd", quote(permission.data("range_end")))
+
+    def role_list(self, answer: Message) -> None:
+        self._header(answer)
+        emit('"Roles" :' + "".join(f" {quote(role.encode())}" for role in answer.texts("roles")) + "\n")
 
     def delete(self, answer: Message) -> None:
         self._header(answer)

@@ -73,7 +73,12 @@ class JsonPrinter(Printer):
     def get(self, answer: Message) -> None:
         self._print(answer)
 
-    put = delete = alarms = get
+    put = delete = alarms = auth_status = user_list = role_list = get
+
+    def done(self, name: str, answer: Message) -> None:
+        self._print(answer)
+
+    user_get = role_get = done
 
     def txn(self, answer: Message) -> None:
         self._print(_txn(answer))

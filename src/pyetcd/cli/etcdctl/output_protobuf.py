@@ -11,7 +11,12 @@ class ProtobufPrinter(Printer):
     def get(self, answer: Message) -> None:
         emit_bytes(answer.encode())
 
-    put = delete = txn = member_list = alarms = get
+    put = delete = txn = member_list = alarms = auth_status = user_list = role_list = get
+
+    def done(self, name: str, answer: Message) -> None:
+        emit_bytes(answer.encode())
+
+    user_get = role_get = done
 
     def member_change(self, what: str, member: int, answer: Message) -> None:
         emit_bytes(answer.encode())

@@ -6,6 +6,7 @@ import sys
 
 from pyetcd.cli.etcdctl import rows
 from pyetcd.cli.etcdctl.output import Health, Printer, WatchAnswer, emit, emit_bytes
+from pyetcd.cli.etcdctl.session import prefix_end
 from pyetcd.proto import lite
 
 TYPE_CHECKING = False
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 EVENT_TYPE = "mvccpb.Event.EventType"
 ALARM_TYPE = "etcdserverpb.AlarmType"
+PERMISSION = "authpb.Permission.Type"
+READS = ("READ", "READWRITE")
+WRITES = ("WRITE", "READWRITE")
+ROOT = "root"
 UINT64 = 0xFFFFFFFFFFFFFFFF
 
 
@@ -119,6 +124,33 @@ class SimplePrinter(Printer):
     def downgrade(self, what: str, answer: Message) -> None:
         emit(f"Downgrade {what} success, cluster version {answer.text('version')}\n")
 
+    def auth_status(self, answer: Message) -> None:
+        enabled = "true" if answer.flag("enabled") else "false"
+        emit(f"Authentication Status: {enabled}\nAuthRevision: {answer.number('authRevision')}\n")
+
+    def done(self, name: str, answer: Message) -> None:
+        emit(f"{name}\n")
+
+    def user_get(self, name: str, answer: Message) -> None:
+        emit(f"User: {name}\nRoles:" + "".join(f" {role}" for role in answer.texts("roles")) + "\n")
+
+    def user_list(self, answer: Message) -> None:
+        emit("".join(f"{user}\n" for user in answer.texts("users")))
+
+    def role_get(self, name: str, answer: Message) -> None:
+        permissions = answer.children("perm")
+        emit(f"Role {name}\n")
+        for title, kinds in (("KV Read:", READS), ("KV Write:", WRITES)):
+            emit(f"{title}\n")
+            if name == ROOT and not permissions:
+                emit("\t[, <open ended>\n")
+            for permission in permissions:
+                if lite.enum_name(PERMISSION, permission.number("permType")) in kinds:
+                    emit_bytes(_span_shown(permission.data("key"), permission.data("range_end")))
+
+    def role_list(self, answer: Message) -> None:
+        emit("".join(f"{role}\n" for role in answer.texts("roles")))
+
     def alarms(self, answer: Message) -> None:
         for alarm in answer.children("alarms"):
             words = []
@@ -148,3 +180,13 @@ class SimplePrinter(Printer):
     def _rows(lines: list[list[str]]) -> None:
         for line in lines:
             emit(", ".join(line) + "\n")
+
+
+def _span_shown(key: bytes, end: bytes) -> bytes:
+    """A permission's keys, as one line."""
+    if not end:
+        return b"\t" + key + b"\n"
+    shown = b"\t[" + key + (b", <open ended>" if end == b"\0" else b", " + end + b")")
+    if key and prefix_end(key) == end:
+        shown += b" (prefix " + key + b")"
+    return shown + b"\n"

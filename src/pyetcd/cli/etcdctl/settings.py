@@ -164,19 +164,19 @@ def _credentials(call: Invocation) -> tuple[str, str, str]:
     if not user or password:
         return user, password if user else "", ""
     user, colon, password = user.partition(":")
-    return user, password if colon else _ask_password(), ""
+    return user, password if colon else ask_password("Password: "), ""
 
 
-def _ask_password() -> str:
+def ask_password(prompt: str) -> str:
     if sys.stdin.isatty():
         from getpass import getpass
 
-        return getpass("Password: ")
-    emit("Password: ")
+        return getpass(prompt).strip()
+    emit(prompt)
     flush()
     line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
     emit("\n")
-    return line.rstrip("\r\n")
+    return line.strip()
 
 
 def _tls(call: Invocation, cert: str, key: str, ca: str) -> Tls | None:
