@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 GROUPS = (
     ("kv", "Key-value commands"),
-    ("auth", "Authentication commands"),
     ("maintenance", "Cluster maintenance commands"),
+    ("auth", "Authentication commands"),
     ("utility", "Utility commands"),
 )
 FOOTER = 'Use "etcdctl options" for a list of global command-line options (applies to all commands).\n'
