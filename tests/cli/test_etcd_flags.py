@@ -276,6 +276,27 @@ def test_forms_of_a_flag_and_the_last_one_wins(etcd: Etcd) -> None:
     assert {"name", "v", "pre-vote"} <= config.explicit
 
 
+@pytest.mark.parametrize(
+    ("arguments", "compared"),
+    [
+        ([], True),
+        (["--corrupt-check-time=0s"], True),
+        (["--feature-gates=CompactHashCheck=false"], True),
+        (["--corrupt-check-time=1h"], False),
+        (["--compact-hash-check-time=10s"], False),
+        (["--feature-gates=CompactHashCheck=true"], False),
+        (["--corrupt-check-time=1h", "--feature-gates=InitialCorruptCheck=true"], True),
+        (["--feature-gates=InitialCorruptCheck=false"], False),
+        (["--feature-gates=AllAlpha=true"], True),
+    ],
+)
+def test_members_are_compared_at_the_start_unless_a_later_comparison_is_chosen(
+    etcd: Etcd, arguments: list[str], compared: bool
+) -> None:
+    config = etcd.started(*arguments)
+    assert config.feature("InitialCorruptCheck") is compared
+
+
 def test_a_name_alone_names_data_directory_and_cluster(etcd: Etcd) -> None:
     config = etcd.started("--name", "infra0")
     assert config.data_dir == "infra0.etcd"

@@ -13,6 +13,7 @@ from pyetcd.member.corruption import Corruption, Inconsistent
 from pyetcd.mvcc.hash import KeyValueHash
 from pyetcd.peer.calls import CallFailed, PeerHash
 from pyetcd.proto import errors
+from pyetcd.storage.bolt import DatabaseError
 
 Told = PeerHash | Exception
 REVISION = 10
@@ -29,6 +30,7 @@ class Compared:
         self.others = dict(enumerate(others, 2))
         self.cluster = membership(*(member(id) for id in range(1, len(others) + 2)))
         self.own = [KeyValueHash(7, 3, REVISION)]  # one after another; the last stays
+        self.failures: list[Exception] = []
         self.compactions = [KeyValueHash(5, 1, 4), KeyValueHash(6, 4, 8)]
         self.of_compactions: Mapping[int, Sequence[Told]] = {}
         self.alarms: list[int] = []
@@ -46,6 +48,8 @@ class Compared:
         )
 
     async def hash_kv_of_own(self, revision: int) -> KeyValueHash:
+        if self.failures:
+            raise self.failures.pop(0)
         return self.own.pop(0) if len(self.own) > 1 else self.own[0]
 
     async def hash_kv(self, url: Url, cluster_id: int, revision: int, timeout_seconds: float) -> PeerHash:
@@ -147,3 +151,24 @@ def test_what_all_have_agreed_on_is_not_asked_again() -> None:
     for _ in range(3):
         assert compared.compactions_now() == []
     assert compared.asked == [8, 8]
+
+
+def test_a_start_ends_when_the_members_own_data_cannot_be_read() -> None:
+    compared = Compared(told(7), told(7))
+    compared.failures = [DatabaseError("db", "page 3: invalid")]
+    with pytest.raises(Inconsistent, match=r"^1 failed to fetch hash \(page 3: invalid\)$"):
+        compared.initially()
+
+
+def test_comparisons_go_on_after_one_that_failed() -> None:
+    async def until_blamed(compared: Compared) -> None:
+        task = asyncio.create_task(compared.corruption.check_for_ever(0.001))
+        async with asyncio.timeout(10):
+            while not compared.alarms:
+                await asyncio.sleep(0)
+        task.cancel()
+
+    compared = Compared(told(7), told(8))
+    compared.failures = [DatabaseError("db", "page 3: invalid"), errors.STOPPED(), OSError("read")]
+    asyncio.run(until_blamed(compared))
+    assert (set(compared.alarms), compared.failures) == ({3}, [])

@@ -222,6 +222,15 @@ class ServerConfig:
         return 5.0 + 2 * self.effective_election_timeout_seconds
 
     @property
+    def _chose_comparison(self) -> bool:
+        """Whether the operator wants members compared while they run, beyond what is the default."""
+        return (
+            "compact-hash-check-time" in self.explicit
+            or ("corrupt-check-time" in self.explicit and self.corrupt_check_time_seconds > 0)
+            or self.features.explicit.get("CompactHashCheck", False)
+        )
+
+    @property
     def initial_check_timeout_seconds(self) -> float:
         """How long a start waits for the others' hashes. Where nobody has asked for the comparison, a dead
         member does not hold the start up for long."""
@@ -283,5 +292,11 @@ class ServerConfig:
         return bool(self.listen_client_http_urls)
 
     def feature(self, name: str) -> bool:
-        """Whether a feature gate is on. KeyError when there is none of this name."""
+        """Whether a feature gate is on. KeyError when there is none of this name.
+
+        InitialCorruptCheck, unless set, is off where a later comparison of members has been chosen: a
+        damaged member then starts, as with etcd, and that comparison is to find it.
+        """
+        if name == "InitialCorruptCheck" and name not in self.features.explicit and self._chose_comparison:
+            return False
         return self.features.enabled(name)

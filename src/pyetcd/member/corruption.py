@@ -12,7 +12,8 @@ There are three occasions, and etcd's rules for each (server/etcdserver/corrupt.
 What the leader finds raises the CORRUPT alarm, upon which hardly anything is served. The comparison of
 compactions can tell who is wrong, as the minority is; the other one blames the member that differs from the
 leader, which is one of two. etcd has all this off unless asked for; here it is on, at little cost: hashing
-takes turns with everything else, and a cluster of one has nobody to compare with.
+takes turns with everything else, and a cluster of one has nobody to compare with. Who chooses a later
+comparison and says nothing of the first has the first off, as in etcd (ServerConfig.feature).
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from pyetcd.mvcc.hash import KeyValueHash
 from pyetcd.peer.calls import CallFailed, Calls, OtherCluster, PeerHash
 from pyetcd.proto import errors
 from pyetcd.proto.errors import EtcdError
+from pyetcd.storage.backend import BackendFailed
+from pyetcd.storage.bolt import DatabaseError
+
+UNREADABLE = (DatabaseError, BackendFailed, OSError)  # what reading this member's own data may end in
 
 _log = logs.get("member")
 
@@ -37,7 +42,7 @@ Fields = dict[str, object]
 
 
 class Inconsistent(Exception):
-    """This member does not hold what the others hold."""
+    """This member does not hold what the others hold, or cannot read what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +97,21 @@ class Corruption:
         )
         answers = await self._ask_all(self._revision(), timeout_seconds)
         if any(answer.hash is not None for answer in answers):
-            own = await self._hash_kv(0)
+            try:
+                own = await self._hash_kv(0)
+            except UNREADABLE as error:
+                raise self._refusal(f"failed to fetch hash ({error})") from error
             if sum(self._differs(own, answer) for answer in answers):
-                failure = Inconsistent(f"{self._id} found data inconsistency with peers")
-                _log.error("checkInitialHashKV failed", {"error": failure})
-                raise failure
+                raise self._refusal("found data inconsistency with peers")
         else:
             for answer in answers:
                 self._tell_why_not(answer)
         _log.info("initial corruption checking passed; no corruption", {"local-member-id": self._id})
+
+    def _refusal(self, reason: str) -> Inconsistent:
+        failure = Inconsistent(f"{self._id} {reason}")
+        _log.error("checkInitialHashKV failed", {"error": failure})
+        return failure
 
     def _differs(self, own: KeyValueHash, answer: Answer) -> bool:
         """Whether a member that has compacted as far holds something else; whatever else there is to say of
@@ -146,8 +157,8 @@ class Corruption:
                 continue
             try:
                 await self.check()
-            except EtcdError as error:
-                _log.warn("failed to check hash KV", {"error": error.message})
+            except (EtcdError, *UNREADABLE) as error:  # tried again
+                _log.warn("failed to check hash KV", {"error": _text_of(error)})
 
     async def check(self) -> None:
         """Compare all members with this one, the leader. At most one alarm is raised."""
@@ -303,7 +314,7 @@ class Corruption:
                 "local-member-id": self._id,
                 "requested-revision": revision,
                 "remote-peer-endpoint": text,
-                "error": failure.message if isinstance(failure, EtcdError) else str(failure),
+                "error": _text_of(failure),
             }
             _log.warn("failed hash kv request", fields)
         return Answer(member, None, failure)
@@ -315,6 +326,10 @@ class Corruption:
             "local-member-compact-revision": own.compact_revision,
             "local-member-hash": own.hash,
         }
+
+
+def _text_of(error: Exception) -> str:
+    return error.message if isinstance(error, EtcdError) else str(error)
 
 
 def _changed(before: KeyValueHash, now: KeyValueHash) -> bool:

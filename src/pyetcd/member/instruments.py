@@ -45,7 +45,7 @@ class Instruments:
         self._clock = clock
         self._unix = unix
         config = member.config
-        metrics.identify(member.id, member.cluster_version, config.features.enabled)
+        metrics.identify(member.id, member.cluster_version, config.feature)
         self._bind_server()
         self._bind_store()
         self._bind_leases()
