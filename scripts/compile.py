@@ -28,11 +28,12 @@ HOT = (
     "raft/*.py",
     "mvcc/*.py",
     "lease/*.py",
+    "auth/{access,caller,entries,intervals,requests,simple_tokens,store}.py",
     "storage/bolt/*.py",
     "storage/{backend,checksums,schema,write_buffer}.py",
     "storage/wal/{frames,log}.py",
     "peer/{entries,frames,headers,msgappv2,peer,stream_in,stream_out}.py",
-    "member/{apply,apply_times,consensus,member,peers,phases,position,reads,request_times,requests}.py",
+    "member/{apply,apply_times,consensus,identity,member,peers,phases,position,reads,request_times,requests}.py",
     "api/{dispatch,kv,leadership}.py",
     "proto/{deep,plain_put,splice,strict}.py",
 )

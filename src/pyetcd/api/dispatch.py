@@ -36,6 +36,7 @@ from pyetcd._native import (
     Meta,
     Server,
 )
+from pyetcd.api.held_stream import HeldStream
 from pyetcd.api.local_calls import LocalCalls, Wire
 from pyetcd.proto import errors
 from pyetcd.proto.errors import INTERNAL, OK, UNIMPLEMENTED, EtcdError
@@ -46,6 +47,10 @@ Unary = Callable[[int, bytes, Meta], Body | None]
 AsyncUnary = Callable[[int, bytes, Meta], Coroutine[None, None, Body]]
 Admit = Callable[[str, bytes, Meta], None]
 """Refuses a unary call, by its method, payload and meta, with an EtcdError."""
+
+Hold = Callable[[Meta, Callable[[], None], Callable[[Exception], None]], bool]
+"""Whether a call must wait before anything is done about it; then the first is called when it need not any
+more, or the second with why it fails."""
 
 Event = tuple[int, int, int, bytes | HttpRequest | HttpResponse | None, Meta | None]
 """`(kind, call, method, payload, meta)`, as the wire hands it over."""
@@ -154,8 +159,11 @@ class Dispatcher:
         http: HttpHandler,
         admission: Callable[[], Admit | None],
         end_of_turn: Callable[[], None],
+        holding: Callable[[], Hold | None] = lambda: None,
     ) -> None:
-        """`admission`: asked once a turn what its unary calls must pass, None: nothing."""
+        """`admission`: asked once a turn what its unary calls must pass, None: nothing. `holding`: what may
+        make calls wait before that, None: nothing."""
+        self._holding = holding
         self._server = server
         self._outbox = outbox
         self._unary: list[Unary | None] = [unary.get(name) for name in methods]
@@ -176,9 +184,12 @@ class Dispatcher:
         unary = self._unary
         replies = self._outbox.replies
         admit = self._admission()
+        hold = self._holding()
         for kind, call, method, payload, meta in events:
             try:
                 if kind == UNARY:
+                    if hold is not None and self._holds(hold, call, method, payload, meta):  # type: ignore[arg-type]
+                        continue
                     if admit is not None:
                         admit(self._names[method], payload, meta)  # type: ignore[arg-type]
                     handler = unary[method]
@@ -206,20 +217,61 @@ class Dispatcher:
             if kind == UNARY:
                 assert payload is not None
                 assert meta is not None
-                admit = self._admission()
-                if admit is not None:
-                    admit(name, payload, meta)
-                handler = self._unary[method]
-                if handler is None:
-                    self._start(call, method, payload, meta)
-                    return
-                body = handler(call, payload, meta)
-                if body is not None:
-                    self._outbox.reply(call, body)
+                hold = self._holding()
+                if hold is None or not self._holds(hold, call, method, payload, meta):
+                    self._answer(call, method, payload, meta)
             else:
                 self._other(kind, call, method, payload, meta)
         except Exception as error:
             self._failed(kind, call, method, error)
+
+    def _answer(self, call: int, method: int, payload: bytes, meta: Meta) -> None:
+        """One unary call, outside of a turn."""
+        admit = self._admission()
+        if admit is not None:
+            admit(self._names[method], payload, meta)
+        handler = self._unary[method]
+        if handler is None:
+            self._start(call, method, payload, meta)
+            return
+        body = handler(call, payload, meta)
+        if body is not None:
+            self._outbox.reply(call, body)
+
+    def _holds(self, hold: Hold, call: int, method: int, payload: bytes, meta: Meta) -> bool:
+        def run() -> None:
+            try:
+                self._answer(call, method, payload, meta)
+            except Exception as error:
+                self._failed(UNARY, call, method, error)
+
+        return hold(meta, run, lambda error: self._outbox.fail(call, error))
+
+    def _holds_stream(self, hold: Hold, call: int, method: int, meta: Meta, opener: OpenStream) -> bool:
+        held = HeldStream()
+
+        def run() -> None:
+            if held.is_cancelled or self._streams.get(call) is not held:
+                return
+            del self._streams[call]
+            try:
+                stream = self._streams[call] = opener(call, meta)
+                for payload in held.messages:
+                    if self._streams.get(call) is stream:
+                        stream.on_message(payload)
+                if held.is_half_closed and self._streams.get(call) is stream:
+                    stream.on_half_close()
+            except Exception as error:
+                self._failed(OPEN, call, method, error)
+
+        def fail(error: Exception) -> None:
+            if not held.is_cancelled and self._streams.get(call) is held:
+                self._outbox.fail(call, error)
+
+        if not hold(meta, run, fail):
+            return False
+        self._streams[call] = held
+        return True
 
     def _unknown(self, name: str) -> str:
         service, _, method = name[1:].rpartition("/")
@@ -256,7 +308,9 @@ class Dispatcher:
             opener = self._open[method]
             assert opener is not None, "the wire opens only methods announced as streams"
             assert meta is not None
-            self._streams[call] = opener(call, meta)
+            hold = self._holding()
+            if hold is None or not self._holds_stream(hold, call, method, meta, opener):
+                self._streams[call] = opener(call, meta)
         elif kind == WRITABLE:
             stream = self._streams.get(call)
             if stream is not None:

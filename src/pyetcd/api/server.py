@@ -180,6 +180,7 @@ class ClientServer:
             lambda call, request, meta: self._http.handle(call, request, meta),
             self._leadership.admission,
             member.end_of_turn,
+            lambda: member.late_tokens.hold if auth.enabled else None,
         )
         server = self._server
         gateway = None

@@ -38,6 +38,7 @@ from pyetcd.member.corruption import Corruption
 from pyetcd.member.elsewhere import Elsewhere
 from pyetcd.member.identity import Identity
 from pyetcd.member.jobs import Job, Jobs
+from pyetcd.member.late import LateTokens
 from pyetcd.member.leader import Leader, WeLead
 from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
@@ -117,6 +118,14 @@ class Member:
         self.bcrypt_cost = effective_cost(config.bcrypt_cost)
         self.auth = AuthStore(self.backend, tokens, lambda password: hashed(password, self.bcrypt_cost))
         self.identity = Identity(self.auth, config.client_tls.client_cert_auth)
+        self.late_tokens = LateTokens(
+            self.identity,
+            lambda: self.applied_index,
+            loop.time,
+            config.request_timeout_seconds,
+            loop.call_soon,
+            self.end_of_turn,
+        )
         self.checks = RequestChecks(self.auth, lambda lease: self.leases.keys_of(lease))
         self.leases = Leases(
             config,
@@ -795,6 +804,7 @@ class Member:
         self.reads.tick(now)
         self.transfer.look()
         self.auth.tokens.sweep()
+        self.late_tokens.expire(now)
         self.end_of_turn()
 
     def _heartbeats_late(self, seconds: float) -> None:
@@ -841,6 +851,8 @@ class Member:
             self._refresh_reads()
         self.reads.applied()
         self.leases.applied()
+        if self.late_tokens.waiting:
+            self.late_tokens.applied()
         self.retention.after_apply()
 
     def _adopt(self, fresh: Backend, restored: Restored, snapshot: Snapshot) -> None:
@@ -929,6 +941,7 @@ class Member:
         self.leases.cease()
         self.reconfiguration.stop()
         self._applier.cease()
+        self.late_tokens.stop()
         self.jobs.close()
         self._waiters.fail_all(errors.STOPPED())
 
