@@ -7,6 +7,7 @@
 mod appender;
 mod client;
 mod crc;
+mod crypto;
 mod dial;
 mod pages;
 mod server;
@@ -26,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("HTTP", server::HTTP)?;
     module.add("RESPONSE", server::RESPONSE)?;
     module.add("FAILED", server::FAILED)?;
+    module.add("REJECTED", server::REJECTED)?;
     module.add_class::<wake::Wake>()?;
     module.add_class::<appender::Appender>()?;
     module.add_class::<server::Limits>()?;

@@ -1,9 +1,11 @@
 //! A connected socket, TCP or Unix, as one type.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockAddr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -19,6 +21,20 @@ macro_rules! each {
             Socket::Unix($socket) => $call,
         }
     };
+}
+
+/// What an address is called, asked of the system's resolver.
+pub fn host_of(address: IpAddr) -> Option<String> {
+    let address = SockAddr::from(SocketAddr::new(address, 0));
+    let mut name = [0; libc::NI_MAXHOST as usize];
+    // SAFETY: both buffers outlive the call and their lengths are theirs.
+    let failed = unsafe {
+        let (from, to) = (address.as_ptr().cast(), name.as_mut_ptr());
+        libc::getnameinfo(from, address.len(), to, libc::NI_MAXHOST, std::ptr::null_mut(), 0, libc::NI_NAMEREQD)
+    };
+    let end = name.iter().position(|byte| *byte == 0).filter(|_| failed == 0)?;
+    let bytes: Vec<u8> = name[..end].iter().map(|byte| byte.to_ne_bytes()[0]).collect();
+    String::from_utf8(bytes).ok()
 }
 
 impl Socket {

@@ -20,6 +20,9 @@ WRITABLE: int  # the backlog of a stream fell below Limits.stream_backlog_bytes 
 HTTP: int  # a plain HTTP request with its whole body (but see streamed_paths); answer with http_reply
 RESPONSE: int  # the answer to a request we dialled; ends the call unless it was dialled with stream=True
 FAILED: int  # a dialled call has ended badly; payload: the reason in Go's words. The call is dead
+# A connection was turned away at its handshake; there is no call. Payload, joined by zero bytes: its address,
+# the server name it asked for, its certificate's addresses and DNS names (both joined by commas), and why.
+REJECTED: int
 
 Body = bytes | Sequence[bytes]  # parts are written one after the other, never joined in Python
 # kind, call, method, payload, meta
@@ -107,9 +110,33 @@ class Limits:
 
 @final
 class Tls:
-    """Certificates for a listener, PEM bytes. `client_ca` turns on verification of client certificates."""
+    """Certificates for a listener, PEM bytes; which clients it takes. ValueError when they cannot be used.
 
-    def __init__(self, cert_chain: bytes, key: bytes, client_ca: bytes | None = ...) -> None: ...
+    Clients must have a certificate with `client_auth`, by default where there is a `client_ca`; without one
+    the system's authorities are asked. `crl`: a revocation list, DER; `crl_error`: why there is none, then
+    nobody with a certificate gets in. `allowed_cns`, `allowed_hostnames`: one of these the client's
+    certificate must bear. `check_address`: the hosts it names must be where the client comes from.
+    `cipher_suites`: numbers of the suites of TLS 1.2; `min_version`, `max_version`: 12 or 13.
+    """
+
+    def __init__(
+        self,
+        cert_chain: bytes,
+        key: bytes,
+        client_ca: bytes | None = ...,
+        *,
+        client_auth: bool | None = ...,
+        crl: bytes | None = ...,
+        crl_error: str | None = ...,
+        allowed_cns: Sequence[str] = ...,
+        allowed_hostnames: Sequence[str] = ...,
+        check_address: bool = ...,
+        cipher_suites: Sequence[int] = ...,
+        min_version: int = ...,
+        max_version: int = ...,
+    ) -> None: ...
+    def replace(self, other: Tls) -> None:
+        """What new connections meet from now on; those that stand go on."""
 
 @final
 class ClientTls:
@@ -128,6 +155,11 @@ class ClientTls:
         key: bytes | None = ...,
         server_name: str | None = ...,
         insecure_skip_verify: bool = ...,
+        allowed_cns: Sequence[str] = ...,  # of the server's certificate, as of Tls
+        allowed_hostnames: Sequence[str] = ...,
+        cipher_suites: Sequence[int] = ...,
+        min_version: int = ...,
+        max_version: int = ...,
     ) -> None: ...
 
 @final

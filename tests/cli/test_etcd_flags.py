@@ -479,6 +479,8 @@ def test_every_flag_has_a_field_of_its_kind() -> None:
         assert _at(changed, flag.field) == samples.get(flag.kind, default)
     assert leaves - {flag.field for flag in FLAGS} == {
         "client_tls.allowed_cns",
+        "client_tls.self_signed",
+        "peer_tls.self_signed",
         "client_tls.skip_client_san_verify",
         "explicit",
         "v2_deprecation",

@@ -25,16 +25,6 @@ REAL_FLAGS = set((HERE / "flags_of_etcd.txt").read_text().split())  # those of `
 REAL_FAMILIES = dict(line.split() for line in (HERE / "families_of_etcd.txt").read_text().splitlines())
 # Of three members: what one alone does not show.
 OF_CLUSTERS = {name for name in REAL_FAMILIES if name.startswith("etcd_network_")}
-# Flags whose security would not be there: with them a member with TLS does not start.
-REFUSED = {
-    "auto-tls",
-    "peer-auto-tls",
-    "client-crl-file",
-    "peer-crl-file",
-    "client-cert-allowed-hostname",
-    "peer-cert-allowed-cn",
-    "peer-cert-allowed-hostname",
-}
 NOT_THIS_METHOD = 501  # what the gateway says to a GET of a path it knows
 WITHOUT_OBJECT = {"v2-deprecation"}  # etcd, too, takes and does not use it; it has a line of its own
 
@@ -123,7 +113,7 @@ def test_every_flag_of_etcd_is_taken_and_listed_and_no_other() -> None:
 
 def test_a_flag_that_changes_nothing_is_listed_so_and_named_at_the_start() -> None:
     idle = {name for name, row in listed_flags().items() if row.state not in ("works", "beyond etcd")}
-    assert idle == {*no_effect.FLAGS, *REFUSED, *WITHOUT_OBJECT}
+    assert idle == {*no_effect.FLAGS, *WITHOUT_OBJECT}
     assert all(BY_NAME[name].field for name in no_effect.FLAGS)
 
 

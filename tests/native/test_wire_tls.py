@@ -66,7 +66,8 @@ def test_a_client_without_a_certificate_of_the_authority_is_refused(harness, cer
         raw = Raw(port, tls=context(certificate))
         raw.request(1)
         raw.until(DATA, 1)
-    assert harness.seen == []
+    assert [each.kind for each in harness.wait("REJECTED")] == ["REJECTED"]
+    assert [each.kind for each in harness.seen] == ["REJECTED"]
     eventually(lambda: harness.server.connections() == 0)
 
 

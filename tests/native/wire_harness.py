@@ -24,6 +24,7 @@ from pyetcd._native import (
     HTTP,
     MESSAGE,
     OPEN,
+    REJECTED,
     RESPONSE,
     UNARY,
     WRITABLE,
@@ -45,7 +46,8 @@ METHODS = [
     ("/test.Echo/Drip", True),  # left to the test
 ]
 NAMES = {UNARY: "UNARY", OPEN: "OPEN", MESSAGE: "MESSAGE", HALF_CLOSE: "HALF_CLOSE", CANCEL: "CANCEL",
-         WRITABLE: "WRITABLE", HTTP: "HTTP", RESPONSE: "RESPONSE", FAILED: "FAILED"}  # fmt: skip
+         WRITABLE: "WRITABLE", HTTP: "HTTP", RESPONSE: "RESPONSE", FAILED: "FAILED",
+         REJECTED: "REJECTED"}  # fmt: skip
 
 
 def pem(name: str) -> bytes:

@@ -19,7 +19,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError};
 
+use crate::crypto::Choice;
 use crate::dial::{Target, TlsOptions};
+use crate::server::tls::Allowed;
 use crate::server::Status;
 use call::{Outgoing, Request};
 use link::Link;
@@ -141,7 +143,16 @@ impl Channel {
         connect_timeout: f64,
     ) -> PyResult<Self> {
         let target = Target::parse(target).map_err(PyValueError::new_err)?;
-        let options = TlsOptions { ca, cert, key, server_name, insecure_skip_verify, protocols: &[b"h2"] };
+        let options = TlsOptions {
+            ca,
+            cert,
+            key,
+            server_name,
+            insecure_skip_verify,
+            protocols: &[b"h2"],
+            choice: Choice::default(),
+            allowed: Allowed::default(),
+        };
         let tls = if tls { Some(options.build().map_err(PyValueError::new_err)?) } else { None };
         if let Some(tls) = &tls {
             tls.name(&target).map_err(PyValueError::new_err)?;

@@ -6,18 +6,20 @@ use std::sync::Arc;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{ring, verify_tls12_signature, verify_tls13_signature, CryptoProvider};
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, PeerIncompatible,
+    RootCertStore, SignatureScheme,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::TlsConnector;
 
 use super::Target;
-use crate::server::tls::{certificates, private_key, root_store};
+use crate::crypto::Choice;
+use crate::server::tls::{certificates, private_key, root_store, Allowed, NOT_ALLOWED};
 
 /// Where distributions keep the system's certificate authorities.
 const SYSTEM_ROOTS: [&str; 4] = [
@@ -41,19 +43,25 @@ pub struct TlsOptions<'a> {
     pub insecure_skip_verify: bool,
     /// The protocols offered by ALPN; none: nothing is offered.
     pub protocols: &'a [&'a [u8]],
+    pub choice: Choice<'a>,
+    /// Whom the server's certificate must name besides.
+    pub allowed: Allowed,
 }
 
 impl TlsOptions<'_> {
     pub fn build(&self) -> Result<Tls, String> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = self.choice.provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&self.choice.versions())
             .map_err(|error| error.to_string())?;
         let builder = if self.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
         } else {
             let roots = self.ca.map_or_else(|| Ok(system_roots()), root_store)?;
-            builder.with_root_certificates(roots)
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let inner = inner.map_err(|error| error.to_string())?;
+            let verifier = ServerVerifier { inner, allowed: self.allowed.clone() };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         };
         let mut config = match (self.cert, self.key) {
             (Some(cert), Some(key)) => builder
@@ -96,21 +104,32 @@ pub struct ClientTls {
 #[pymethods]
 impl ClientTls {
     #[new]
-    #[pyo3(signature = (*, ca = None, cert = None, key = None, server_name = None, insecure_skip_verify = false))]
+    #[pyo3(signature = (
+        *, ca = None, cert = None, key = None, server_name = None, insecure_skip_verify = false, allowed_cns = vec![],
+        allowed_hostnames = vec![], cipher_suites = vec![], min_version = 12, max_version = 13,
+    ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         ca: Option<&[u8]>,
         cert: Option<&[u8]>,
         key: Option<&[u8]>,
         server_name: Option<&str>,
         insecure_skip_verify: bool,
+        allowed_cns: Vec<String>,
+        allowed_hostnames: Vec<String>,
+        cipher_suites: Vec<u16>,
+        min_version: u8,
+        max_version: u8,
     ) -> PyResult<Self> {
-        let options = TlsOptions { ca, cert, key, server_name, insecure_skip_verify, protocols: &[] };
+        let choice = Choice { suites: &cipher_suites, no_tls12: min_version > 12, no_tls13: max_version < 13 };
+        let allowed = Allowed { common_names: allowed_cns, hosts: allowed_hostnames };
+        let options = TlsOptions { ca, cert, key, server_name, insecure_skip_verify, protocols: &[], choice, allowed };
         Ok(Self { tls: Arc::new(options.build().map_err(PyValueError::new_err)?) })
     }
 }
 
 /// The system's authorities; certificates rustls cannot read are skipped, as every TLS library does.
-fn system_roots() -> RootCertStore {
+pub fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let named = std::env::var("SSL_CERT_FILE").ok();
     let files = named.iter().map(String::as_str).chain(SYSTEM_ROOTS);
@@ -124,6 +143,12 @@ fn system_roots() -> RootCertStore {
 pub fn words(error: &Error) -> String {
     match error {
         Error::AlertReceived(alert) => format!("remote error: tls: {}", alert_words(*alert)),
+        // Nobody asks a client for its host: only the allowed names are refused so.
+        Error::InvalidCertificate(CertificateError::NotValidForName) => NOT_ALLOWED.to_owned(),
+        Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
+        Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => {
+            "tls: no cipher suite supported by both client and server".to_owned()
+        }
         Error::InvalidCertificate(found) => {
             format!("tls: failed to verify certificate: x509: {}", certificate_words(found))
         }
@@ -181,6 +206,50 @@ fn certificate_words(error: &CertificateError) -> String {
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').map_or(name, |(_, inner)| inner);
     inner.trim_end_matches(')').trim_matches('"')
+}
+
+/// rustls' own verification, and the allowed names.
+#[derive(Debug)]
+struct ServerVerifier {
+    inner: Arc<WebPkiServerVerifier>,
+    allowed: Allowed,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(leaf, rest, name, ocsp, now)?;
+        self.allowed.check(leaf)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 /// For --insecure-skip-tls-verify: any certificate will do, but the handshake's signatures must still be right.

@@ -9,21 +9,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use rustls::ServerConfig;
+use bytes::{Bytes, BytesMut};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{Error, PeerIncompatible};
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::calls::{Connection, Wire};
 use super::frames::{Scanner, PREFACE};
 use super::io::{Core, Sniffed, Transport};
 use super::meta::Peer;
+use super::queues::{Event, Payload, REJECTED};
 use super::requests::Serves;
-use super::tls::common_names;
-use super::{http1, http2};
+use super::tls::{ip_of, Current};
+use super::x509::Certificate;
+use super::{hello, http1, http2};
+use crate::dial::words;
 use crate::socket::Socket;
 
 const BACKLOG: i32 = 4096;
@@ -36,7 +40,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 pub struct Door {
     pub socket: RawSocket,
     pub unix: bool,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<Current>>,
     pub also_plain: bool,
     pub serves: Serves,
 }
@@ -93,7 +97,6 @@ pub async fn serve(wire: Rc<Wire>, door: Door) -> io::Result<()> {
     } else {
         Listener::Tcp(TcpListener::from_std(socket.into())?)
     };
-    let tls = tls.map(TlsAcceptor::from);
     loop {
         match listener.accept().await {
             Ok((socket, address)) => {
@@ -117,13 +120,26 @@ async fn welcome(
     wire: Rc<Wire>,
     socket: Socket,
     address: String,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Current>>,
     also_plain: bool,
     serves: Serves,
 ) {
+    let name = tls.as_ref().map(|_| socket.name());
     let sniffed = Sniffed { head: BytesMut::new(), socket };
-    let shaken = within(wire.limits.handshake_timeout, shake_hands(sniffed, address, tls, also_plain)).await;
-    let Ok((mut transport, peer)) = shaken else { return };
+    let mut guest = Guest { address: address.clone(), ..Guest::default() };
+    let shaken = within(wire.limits.handshake_timeout, shake_hands(sniffed, &mut guest, tls, also_plain)).await;
+    let (mut transport, peer) = match shaken {
+        Ok(shaken) => {
+            drop(guest); // a connection lives long
+            shaken
+        }
+        Err(error) => {
+            if let Some(name) = name.filter(|_| guest.speaks_tls) {
+                wire.queues.push_if_room(guest.rejected(&name, &error));
+            }
+            return;
+        }
+    };
     let connection = Connection::new(peer);
     let _presence = wire.enter(&connection);
     let Ok(head) = within(wire.limits.header_timeout, first_bytes(&mut transport)).await else { return };
@@ -137,27 +153,92 @@ async fn welcome(
     }
 }
 
-async fn shake_hands(
-    mut sniffed: Sniffed,
+/// What is known of a client by the time it is turned away.
+#[derive(Default)]
+struct Guest {
     address: String,
-    tls: Option<TlsAcceptor>,
-    also_plain: bool,
-) -> io::Result<(Transport, Peer)> {
-    let mut peer = Peer { address, certificate_names: Vec::new() };
-    let Some(tls) = tls else { return Ok((Transport::Plain(sniffed), peer)) };
-    if also_plain {
-        let mut head = BytesMut::new();
-        read_more(&mut sniffed, &mut head).await?;
-        let is_tls = head.first() == Some(&TLS_HANDSHAKE);
-        sniffed.head = head;
-        if !is_tls {
-            return Ok((Transport::Plain(sniffed), peer));
+    speaks_tls: bool,
+    /// The beginning of what it said.
+    hello: BytesMut,
+    /// The cipher suites it offered.
+    suites: String,
+    server_name: String,
+    certificate: Certificate,
+}
+
+impl Guest {
+    /// Address, server name, the certificate's addresses and names, each list joined by commas, and the error.
+    fn rejected(&self, connection: &str, error: &io::Error) -> Event {
+        let error = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
+            io::ErrorKind::TimedOut => format!("read {connection}: i/o timeout"),
+            _ if error.raw_os_error().is_some() => format!("read {connection}: read: {}", words(error)),
+            _ => self.reason(error),
+        };
+        let addresses: Vec<_> = self.certificate.addresses.iter().map(ToString::to_string).collect();
+        let (addresses, names) = (addresses.join(","), self.certificate.dns_names.join(","));
+        let told = [&self.address, &self.server_name, &addresses, &names, &error].map(String::as_str).join("\0");
+        Event::more(REJECTED, 0, Payload::Bytes(Bytes::from(told)))
+    }
+}
+
+impl Guest {
+    fn heard(&mut self, hello: &ClientHello<'_>) {
+        hello.server_name().unwrap_or_default().clone_into(&mut self.server_name);
+        self.suites = hello::hex(hello.cipher_suites().iter().map(|suite| u16::from(*suite)));
+    }
+
+    /// Go's words, which for some failures name what the client offered.
+    fn reason(&self, error: &io::Error) -> String {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)) => {
+                let common = words(error);
+                format!("{common}; client offered: [{}]", self.suites)
+            }
+            Some(Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::Tls13RequiredForQuic
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+            )) => {
+                let versions = hello::versions(&self.hello).unwrap_or_default();
+                format!("tls: client offered only unsupported versions: [{versions}]")
+            }
+            _ => words(error),
         }
     }
-    let stream = tls.accept(sniffed).await?;
-    if let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() {
-        peer.certificate_names = common_names(leaf);
+}
+
+async fn shake_hands(
+    mut sniffed: Sniffed,
+    guest: &mut Guest,
+    tls: Option<Arc<Current>>,
+    also_plain: bool,
+) -> io::Result<(Transport, Peer)> {
+    let mut peer = Peer { address: guest.address.clone(), certificate_names: Vec::new() };
+    let Some(tls) = tls else { return Ok((Transport::Plain(sniffed), peer)) };
+    guest.speaks_tls = !also_plain;
+    let mut head = BytesMut::new();
+    read_more(&mut sniffed, &mut head).await?;
+    let is_tls = head.first() == Some(&TLS_HANDSHAKE);
+    guest.hello.clone_from(&head);
+    sniffed.head = head;
+    if also_plain && !is_tls {
+        return Ok((Transport::Plain(sniffed), peer));
     }
+    guest.speaks_tls = true;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), sniffed).await?;
+    guest.heard(&hello.client_hello());
+    let secured = tls.get();
+    let stream = hello.into_stream(secured.config.clone()).await?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    if let [leaf, ..] = chain {
+        let certificate = Certificate::read(leaf);
+        peer.certificate_names.clone_from(&certificate.common_names);
+        guest.certificate = certificate;
+    }
+    secured.check(chain, ip_of(&guest.address)).await.map_err(io::Error::other)?;
     Ok((Transport::Tls(Box::new(stream.into())), peer))
 }
 
@@ -177,7 +258,7 @@ async fn first_bytes(transport: &mut Transport) -> io::Result<BytesMut> {
 }
 
 async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, into: &mut BytesMut) -> io::Result<usize> {
-    let mut space = [0; 1024];
+    let mut space = [0; 2048];
     let mut buf = ReadBuf::new(&mut space);
     poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf)).await?;
     into.extend_from_slice(buf.filled());

@@ -9,6 +9,7 @@ mod counts;
 mod dials;
 mod frames;
 mod grpc;
+mod hello;
 mod http1;
 mod http2;
 mod inflow;
@@ -24,11 +25,12 @@ mod requests;
 mod thread;
 pub mod tls;
 mod turn;
+mod x509;
 
 pub use grpc::{percent_decode, Messages, Status};
 pub use limits::Limits;
 pub use meta::{HttpRequest, HttpResponse, Meta};
-pub use queues::{CANCEL, FAILED, HALF_CLOSE, HTTP, MESSAGE, OPEN, RESPONSE, UNARY, WRITABLE};
+pub use queues::{CANCEL, FAILED, HALF_CLOSE, HTTP, MESSAGE, OPEN, REJECTED, RESPONSE, UNARY, WRITABLE};
 pub use tls::Tls;
 
 use std::net::ToSocketAddrs;
@@ -78,7 +80,7 @@ impl Server {
         also_plain: bool,
         serves: Serves,
     ) {
-        let tls = tls.map(|tls| tls.get().config.clone());
+        let tls = tls.map(|tls| tls.get().current.clone());
         self.queues.command(Command::Open(Door { socket, unix, tls, also_plain, serves }));
     }
 
@@ -186,7 +188,9 @@ impl Server {
             let (kind, id, arrived, backlog) = (event.kind, event.call, event.arrived, event.backlog.clone());
             // What Python has finished in the meantime is no news to it.
             let begins = matches!(kind, UNARY | OPEN | HTTP);
-            let is_news = begins || if event.ends { known.leave(id).is_some() } else { known.find(id).is_some() };
+            let is_news = begins
+                || event.kind == REJECTED
+                || if event.ends { known.leave(id).is_some() } else { known.find(id).is_some() };
             if is_news {
                 tuples.push(event_tuple(py, event)?);
             }

@@ -30,6 +30,8 @@ pub const WRITABLE: u8 = 5;
 pub const HTTP: u8 = 6;
 pub const RESPONSE: u8 = 7;
 pub const FAILED: u8 = 8;
+/// A connection that was turned away, not a call: there is no number.
+pub const REJECTED: u8 = 9;
 
 const RING_AFTER: usize = 128;
 /// Payload bytes of undrained events beyond which reading stops.
@@ -174,6 +176,13 @@ impl Queues {
             events.unrung = 0;
             drop(events);
             self.bell.ring();
+        }
+    }
+
+    /// News that may be lost: what nobody has room for is dropped.
+    pub fn push_if_room(&self, event: Event) {
+        if self.below(self.pending_max, PENDING_BYTES_MAX) {
+            self.push(event);
         }
     }
 

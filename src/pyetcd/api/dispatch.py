@@ -29,6 +29,7 @@ from pyetcd._native import (
     HTTP,
     MESSAGE,
     OPEN,
+    REJECTED,
     UNARY,
     WRITABLE,
     HttpRequest,
@@ -38,6 +39,7 @@ from pyetcd._native import (
 )
 from pyetcd.api.held_stream import HeldStream
 from pyetcd.api.local_calls import LocalCalls, Wire
+from pyetcd.logs.rejected import log_rejected
 from pyetcd.proto import errors
 from pyetcd.proto.errors import INTERNAL, OK, UNIMPLEMENTED, EtcdError
 from pyetcd.storage.bolt import DatabaseError
@@ -321,6 +323,9 @@ class Dispatcher:
                 stream.on_half_close()
         elif kind == CANCEL:
             self._drop(call)
+        elif kind == REJECTED:
+            assert isinstance(payload, bytes)
+            log_rejected(_log, "client", payload)
         else:
             assert kind == HTTP
             assert isinstance(payload, HttpRequest)

@@ -17,14 +17,9 @@ from dataclasses import dataclass
 from pyetcd import logs
 from pyetcd._native import Server, Tls
 from pyetcd.cluster.urls import Url
-from pyetcd.member.config import ServerConfig, TlsConfig
-from pyetcd.storage.files import Files
+from pyetcd.member.config import ServerConfig
 
 _log = logs.get("api")
-
-
-class BadCertificate(Exception):
-    """The certificate, key or CA of the client side cannot be used; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +54,6 @@ def _merged(urls: Sequence[Url], *, grpc: bool, http: bool) -> list[Listener]:
         )
         for same in places.values()
     ]
-
-
-def load_tls(files: Files, config: TlsConfig) -> Tls:
-    """The certificates of the client side. BadCertificate or OSError."""
-    unsupported = {
-        "--auto-tls": config.auto_tls and config.is_empty,
-        "--client-crl-file": bool(config.crl_file),
-        "--client-cert-allowed-hostname": bool(config.allowed_hostnames or config.allowed_cns),
-    }
-    for flag, given in unsupported.items():
-        if given:
-            raise BadCertificate(f"{flag} is not supported by this version; it would not be enforced")
-    client_ca = files.read(config.trusted_ca_file) if config.trusted_ca_file else None
-    if config.client_cert_auth and client_ca is None:
-        raise BadCertificate("--client-cert-auth needs --trusted-ca-file to verify clients with")
-    try:
-        return Tls(files.read(config.cert_file), files.read(config.key_file), client_ca)
-    except ValueError as error:
-        names = f"{config.cert_file}, {config.key_file}"
-        raise BadCertificate(f"the client certificate ({names}) cannot be used: {error}") from None
 
 
 def listen(server: Server, listeners: Sequence[Listener], tls: Tls | None) -> None:

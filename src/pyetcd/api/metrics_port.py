@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Sequence
 
 from pyetcd import logs
-from pyetcd._native import HTTP, HttpRequest, Limits, Server, Tls, Wake
+from pyetcd._native import HTTP, REJECTED, HttpRequest, Limits, Server, Tls, Wake
 from pyetcd.api.http import HttpRoutes
 from pyetcd.api.http_health import HealthChecks, HealthSource
 from pyetcd.api.http_metrics import Scrapes
 from pyetcd.cluster.urls import Url
+from pyetcd.logs.rejected import log_rejected
 
 EVENTS_PER_TURN = 64
 
@@ -56,6 +57,9 @@ class MetricsPort:
                 assert isinstance(payload, HttpRequest)
                 assert meta is not None
                 self._http.handle(call, payload, meta)
+            elif kind == REJECTED:
+                assert isinstance(payload, bytes)
+                log_rejected(_log, "client", payload)
         if len(events) == EVENTS_PER_TURN:
             self._loop.call_soon(self._turn)
 

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from pyetcd import logs
 from pyetcd._native import Limits, Meta, Server, Wake
 from pyetcd.api.auth import LOGGED, Auth
+from pyetcd.api.certificates import Certificates, describe
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Body, Dispatcher, Event, OnSlow, OpenStream, Outbox, Unary
 from pyetcd.api.election import Election
@@ -29,7 +30,7 @@ from pyetcd.api.inside import Inside
 from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
-from pyetcd.api.listeners import listen, load_tls, log_serving, planned
+from pyetcd.api.listeners import listen, log_serving, planned
 from pyetcd.api.local_counts import LocalCounts
 from pyetcd.api.lock import Lock
 from pyetcd.api.maintenance import Maintenance
@@ -47,7 +48,6 @@ from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.metrics import Registry
 from pyetcd.mvcc.watch_hub import WatchHub
-from pyetcd.storage.files import Files
 
 STOP_GRACE_SECONDS = 1.0
 STREAM_BACKLOG_BYTES = 1 << 20  # unsent bytes beyond which a stream counts as slow
@@ -216,15 +216,18 @@ class ClientServer:
         self._serving = False
         self._leadership_timer: asyncio.TimerHandle | None = None
 
-    def listen(self, files: Files) -> None:
+    def listen(self, certificates: Certificates) -> None:
         """Bind; connections wait until `serve`. OSError when an address cannot be had, BadCertificate."""
         config = self._member.config
         urls = config.listen_metrics_urls
-        secure = any(each.secure for each in self._listeners) or any(url.is_secure for url in urls)
-        tls = load_tls(files, config.client_tls) if secure else None
+        side = config.client_tls
+        tls = None
+        if any(each.secure for each in self._listeners):
+            tls = certificates.serve(side, check_address=False)
         listen(self._server, self._listeners, tls)
         if self._metrics_port is not None:
-            self._metrics_port.listen(urls, tls)
+            watched = any(url.is_secure for url in urls)
+            self._metrics_port.listen(urls, certificates.serve(side, check_address=True) if watched else None)
         self._loop.add_reader(self._wake.fileno(), self._turn)
 
     def serve(self) -> None:
@@ -233,6 +236,10 @@ class ClientServer:
         self._health.set_serving(True)
         self._check_leadership()
         self._turn()
+        if not self._member.config.client_tls.is_empty:
+            config = self._member.config
+            told = {"tls-info": describe(config.client_tls), "cipher-suites": list(config.cipher_suites)}
+            _log.info("starting with client TLS", told)
         log_serving(self._listeners)
 
     def _check_leadership(self) -> None:

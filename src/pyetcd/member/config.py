@@ -46,6 +46,7 @@ class TlsConfig:
     crl_file: str = ""
     trusted_ca_file: str = ""
     auto_tls: bool = False
+    self_signed: bool = False  # the files above were generated: whom we dial need not prove who it is
     allowed_cns: tuple[str, ...] = ()
     allowed_hostnames: tuple[str, ...] = ()
     skip_client_san_verify: bool = False

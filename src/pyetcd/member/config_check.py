@@ -15,10 +15,10 @@ from pyetcd import logs
 from pyetcd.cluster.urls import UrlError, check_bindable, check_has_host, join_urls
 from pyetcd.logs.gotext import GoValueError, parse_duration_ns
 from pyetcd.member.config import DEFAULT_NAME, ServerConfig
+from pyetcd.member.tls_choice import VERSIONS
 
 ELECTION_MS_MAX: Final = 50_000
 _NS_AN_HOUR: Final = 3_600_000_000_000
-_TLS_VERSIONS: Final = {"": 0, "TLS1.2": 12, "TLS1.3": 13}
 
 _log = logs.get("embed")
 
@@ -189,15 +189,15 @@ def _check_features(config: ServerConfig) -> None:
 def _check_tls_versions(config: ServerConfig) -> None:
     numbers = []
     for version in (config.tls_min_version, config.tls_max_version):
-        if version not in _TLS_VERSIONS:
+        if version not in VERSIONS:
             raise ConfigError(
                 f"unexpected TLS version {logs.quote(version)} (must be one of: TLS1.2, TLS1.3)"
             )
-        numbers.append(_TLS_VERSIONS[version])
+        numbers.append(VERSIONS[version])
     lowest, highest = numbers
     if highest and lowest > highest:
         raise ConfigError(
             f"min version ({config.tls_min_version}) is greater than max version ({config.tls_max_version})"
         )
-    if lowest == _TLS_VERSIONS["TLS1.3"] and config.cipher_suites:
+    if lowest == VERSIONS["TLS1.3"] and config.cipher_suites:
         raise ConfigError("cipher suites cannot be configured when only TLS1.3 is enabled")

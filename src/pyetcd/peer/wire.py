@@ -22,6 +22,7 @@ from pyetcd._native import (
     FAILED,
     HALF_CLOSE,
     HTTP,
+    REJECTED,
     RESPONSE,
     ClientTls,
     HttpRequest,
@@ -32,6 +33,7 @@ from pyetcd._native import (
     Wake,
 )
 from pyetcd.cluster.urls import Url
+from pyetcd.logs.rejected import log_rejected
 
 EVENTS_PER_TURN: Final = 512
 STREAM_BACKLOG_BYTES: Final = 1 << 20  # unsent bytes of a call beyond which its sender should wait
@@ -91,6 +93,10 @@ class PeerWire:
     def start(self) -> None:
         """Handle events from now on."""
         self._loop.add_reader(self._wake.fileno(), self._turn)
+
+    def use_tls(self, tls: ClientTls) -> None:
+        """How https URLs are dialled from now on; connections that stand go on."""
+        self._tls = tls
 
     async def request(
         self,
@@ -185,6 +191,9 @@ class PeerWire:
             try:
                 if kind == HTTP:
                     self.on_request(call, payload, meta)  # type: ignore[arg-type]
+                elif kind == REJECTED:
+                    assert isinstance(payload, bytes)
+                    log_rejected(_log, "peer", payload)
                 else:
                     self._hand_over(kind, call, payload)
             except Exception as error:

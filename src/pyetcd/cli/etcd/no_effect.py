@@ -12,7 +12,6 @@ from pyetcd import logs
 from pyetcd.cli.etcd.flag_table import BY_NAME
 from pyetcd.member.config import ServerConfig
 
-_VERSIONS: Final = "TLS1.2 and TLS1.3 are both taken; this is not enforced"
 _OWN_MEMBER: Final = "the gateway does not connect to its own member"
 
 # Flag, and why nothing changes.
@@ -22,11 +21,6 @@ FLAGS: Final[dict[str, str]] = {
     "client-key-file": _OWN_MEMBER,
     "socket-reuse-port": "SO_REUSEPORT is not set",
     "socket-reuse-address": "SO_REUSEADDR is always set",
-    "self-signed-cert-validity": "no certificates are made",
-    "cipher-suites": "the TLS library chooses; this is not enforced",
-    "tls-min-version": _VERSIONS,
-    "tls-max-version": _VERSIONS,
-    "peer-skip-client-san-verification": "addresses of members are not compared with certificates",
 }
 
 # Feature gate, and why nothing changes.

@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError
 
 from pyetcd import logs
 from pyetcd._native import Appender, Wake
-from pyetcd.api.listeners import BadCertificate
-from pyetcd.api.peers import dialling_tls, listen_to_peers
+from pyetcd.api.certificates import BadCertificate, Certificates
+from pyetcd.api.peers import listen_to_peers
+from pyetcd.api.self_signed import CannotSign, with_certificates
 from pyetcd.api.server import ClientServer
 from pyetcd.api.tracing import Tracing, TracingUnavailable
 from pyetcd.auth.provider import make_tokens
@@ -56,6 +57,7 @@ REFUSALS = (
     BadCertificate,
     BadTokenOptions,
     CannotOpen,
+    CannotSign,
     Inconsistent,
     BadCluster,
     DataDirError,
@@ -81,6 +83,7 @@ async def run(config: ServerConfig) -> int:
             if config.tracing.enabled:
                 soon = asyncio.get_running_loop().call_soon_threadsafe
                 tracing = Tracing(config.tracing, time.time, soon)
+            config = with_certificates(files, config, time.time())
             initialized = exists(files, config.effective_wal_dir)
             initial = None if initialized else await find_initial(config, executor)
             log_start(config, member_initialized=initialized, initial=initial)
@@ -140,10 +143,12 @@ async def _serve(
             end(0)
 
     loop.set_exception_handler(unhandled)
+    certificates = Certificates(files, config)
+    server_name = initial.server_name if initial is not None else ""
     peer_wire = PeerWire(
         loop,
         http_body_bytes=max(PEER_BODY_BYTES, 2 * config.max_request_bytes),
-        tls=dialling_tls(files, config.peer_tls, initial.server_name if initial is not None else ""),
+        tls=certificates.dial(config.peer_tls, server_name, lambda tls: peer_wire.use_tls(tls)),
         dial_timeout_seconds=config.peer_dial_timeout_seconds,
     )
     peer_wire.start()
@@ -170,8 +175,8 @@ async def _serve(
         process = ProcessMetrics(registry, files, loop.time, time.time)
         lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
         server = ClientServer(member, wake, registry, metrics, loop, chance, time.time, hashing, tracing)
-        server.listen(files)
-        peer_port = listen_to_peers(files, config, peer_wire, member)
+        server.listen(certificates)
+        peer_port = listen_to_peers(certificates, config, peer_wire, member)
     except (BadLease, DecodeError, ValueError) as error:
         opened.discard()
         raise CannotOpen(f"{opened.backend.path}: what it holds cannot be read: {error}") from None
@@ -182,6 +187,7 @@ async def _serve(
         loop.add_signal_handler(number, end, -number)
     published = asyncio.Event()
     member.start()
+    certificates.start(loop, executor)
     lag.start()
     publishing = loop.create_task(member.publish())
     publishing.add_done_callback(lambda task: published.set())
@@ -199,6 +205,7 @@ async def _serve(
     if not failures:
         await member.transfer.before_stop()
     member.cease()
+    await certificates.stop()
     lag.stop()
     process.close()
     try:

@@ -1,0 +1,55 @@
+//! What a client said in its first record, for the line that says why it was turned away.
+//!
+//! rustls does not tell which versions were offered; this reads them where the record came whole, as nearly always.
+
+const CLIENT_HELLO: u8 = 1;
+const RECORD_HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 4;
+const RANDOM: usize = 32;
+const SUPPORTED_VERSIONS: u16 = 43;
+
+/// The versions a client offered, in Go's words: `304 303`.
+pub fn versions(record: &[u8]) -> Option<String> {
+    let hello = record.get(RECORD_HEADER..).filter(|message| message.first() == Some(&CLIENT_HELLO))?;
+    let hello = hello.get(MESSAGE_HEADER..)?;
+    let (legacy, rest) = number(hello)?;
+    let rest = rest.get(RANDOM..)?;
+    let (_, rest) = counted(rest, 1)?;
+    let (_, rest) = counted(rest, 2)?;
+    let (_, rest) = counted(rest, 1)?;
+    if rest.is_empty() {
+        return Some(up_to(legacy));
+    }
+    let (mut extensions, _) = counted(rest, 2)?;
+    while !extensions.is_empty() {
+        let (kind, rest) = number(extensions)?;
+        let (content, rest) = counted(rest, 2)?;
+        if kind == SUPPORTED_VERSIONS {
+            let (list, _) = counted(content, 1)?;
+            return Some(hex(list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))));
+        }
+        extensions = rest;
+    }
+    Some(up_to(legacy))
+}
+
+/// Numbers as Go prints a list of them in hexadecimal.
+pub fn hex(numbers: impl Iterator<Item = u16>) -> String {
+    numbers.map(|number| format!("{number:x}")).collect::<Vec<_>>().join(" ")
+}
+
+fn up_to(version: u16) -> String {
+    hex([0x303, 0x302, 0x301].into_iter().filter(|each| *each <= version))
+}
+
+fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let (two, rest) = bytes.split_first_chunk::<2>()?;
+    Some((u16::from_be_bytes(*two), rest))
+}
+
+/// What a length of `digits` bytes counts, and what follows it.
+fn counted(bytes: &[u8], digits: usize) -> Option<(&[u8], &[u8])> {
+    let length = bytes.get(..digits)?.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
+    let rest = &bytes[digits..];
+    (length <= rest.len()).then(|| rest.split_at(length))
+}

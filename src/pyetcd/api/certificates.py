@@ -1,0 +1,235 @@
+"""Certificates of both sides, from their files to the wire, and again whenever the files change.
+
+Rules that hold here:
+
+* What etcd checks before it listens is checked with its words (client/pkg/transport).
+* The files are looked at every quarter of a second, by a thread, and compared by content: whatever replaces
+  them, a rename, a link or an editor, is seen. New connections meet what is new; those that stand go on.
+* Files that do not fit (a new certificate whose key is still to come) are named in a warning, and what was
+  there before stays. A revocation list that cannot be read lets nobody with a certificate in, as in etcd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Final
+
+from pyetcd import logs
+from pyetcd._native import ClientTls, Tls
+from pyetcd.member.config import ServerConfig, TlsConfig
+from pyetcd.member.tls_choice import UnknownSuite, suite_numbers, suites_not_offered, version_numbers
+from pyetcd.storage.files import Files
+
+PERIOD_SECONDS: Final = 0.25
+
+_log = logs.get("embed")
+
+
+class BadCertificate(Exception):
+    """The certificate, key or CA of a side cannot be used; the message says which."""
+
+
+class _Watched:
+    """Files, what they held when they were last loaded, and how they are loaded again."""
+
+    __slots__ = ("config", "held", "paths", "reload")
+
+    def __init__(self, config: TlsConfig, held: list[bytes | None], reload: Callable[[], None]) -> None:
+        self.config = config
+        self.paths = _paths(config)
+        self.held = held
+        self.reload = reload
+
+
+class Certificates:
+    """Make it, ask it for what listeners and dials need, `start` it, `stop` it."""
+
+    def __init__(self, files: Files, config: ServerConfig) -> None:
+        self._files = files
+        self._config = config
+        self._watched: list[_Watched] = []
+        self._task: asyncio.Task[None] | None = None
+        try:
+            self._suites = suite_numbers(config.cipher_suites)
+        except UnknownSuite as error:
+            raise BadCertificate(str(error)) from None
+        missing = suites_not_offered(config.cipher_suites)
+        if missing:
+            _log.warn("cipher suites are not offered by the TLS library", {"cipher-suites": missing})
+        self._lowest, self._highest = version_numbers(config.tls_min_version, config.tls_max_version)
+        if missing and not self._suites and self._highest == version_numbers("TLS1.2", "TLS1.2")[1]:
+            raise BadCertificate("none of the cipher suites is offered by the TLS library")
+
+    def serve(self, side: TlsConfig, *, check_address: bool) -> Tls:
+        """For listeners of one side. `check_address`: the hosts that a client's certificate names must be
+        where it comes from. BadCertificate or OSError."""
+        held = _contents(self._files, _paths(side))
+        tls = self._serving(side, check_address=check_address)
+        self._watch(side, held, lambda: tls.replace(self._serving(side, check_address=check_address)))
+        return tls
+
+    def dial(
+        self, side: TlsConfig, server_name: str, changed: Callable[[ClientTls], None]
+    ) -> ClientTls | None:
+        """With which certificates other members are dialled; None where there are none. `server_name`: whose
+        theirs must be, empty for that of their URLs. `changed` is given what replaces it. BadCertificate or
+        OSError."""
+        if side.is_empty and not side.client_cert_file and not side.trusted_ca_file:
+            return None
+        held = _contents(self._files, _paths(side))
+        tls = self._dialling(side, server_name)
+        self._watch(side, held, lambda: changed(self._dialling(side, server_name)))
+        return tls
+
+    def start(self, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
+        """Look after the files from now on."""
+        if self._watched:
+            self._task = loop.create_task(self._look(loop, executor))
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def _watch(self, side: TlsConfig, held: list[bytes | None], reload: Callable[[], None]) -> None:
+        self._watched.append(_Watched(side, held, reload))
+
+    async def _look(self, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
+        while True:
+            await asyncio.sleep(PERIOD_SECONDS)
+            for watched in self._watched:
+                held = await loop.run_in_executor(executor, _contents, self._files, watched.paths)
+                if held != watched.held:
+                    watched.held = held
+                    _again(watched)
+
+    def _serving(self, side: TlsConfig, *, check_address: bool) -> Tls:
+        read = self._files.read
+        self._check(side)
+        if side.trusted_ca_file:
+            _log.info("Loading cert pool", {"cs": [side.trusted_ca_file], "tlsinfo": describe(side)})
+        crl, crl_error = self._revocations(side)
+        try:
+            return Tls(
+                read(side.cert_file),
+                read(side.key_file),
+                read(side.trusted_ca_file) if side.trusted_ca_file else None,
+                client_auth=side.client_cert_auth or bool(side.trusted_ca_file),
+                crl=crl,
+                crl_error=crl_error,
+                allowed_cns=side.allowed_cns,
+                allowed_hostnames=side.allowed_hostnames,
+                check_address=check_address and not side.skip_client_san_verify,
+                cipher_suites=self._suites,
+                min_version=self._lowest,
+                max_version=self._highest,
+            )
+        except ValueError as error:
+            raise BadCertificate(_unusable(side.cert_file, side.key_file, error)) from None
+
+    def _dialling(self, side: TlsConfig, server_name: str) -> ClientTls:
+        read = self._files.read
+        if not side.is_empty:
+            self._check(side)
+        cert, key = side.client_cert_file or side.cert_file, side.client_key_file or side.key_file
+        try:
+            return ClientTls(
+                ca=read(side.trusted_ca_file) if side.trusted_ca_file else None,
+                cert=read(cert) if cert else None,
+                key=read(key) if key else None,
+                server_name=server_name or None,
+                insecure_skip_verify=side.self_signed,
+                allowed_cns=side.allowed_cns,
+                allowed_hostnames=side.allowed_hostnames,
+                cipher_suites=self._suites,
+                min_version=self._lowest,
+                max_version=self._highest,
+            )
+        except ValueError as error:
+            raise BadCertificate(_unusable(cert, key, error)) from None
+
+    def _check(self, side: TlsConfig) -> None:
+        """What etcd looks at before it listens, in its order."""
+        if not side.cert_file or not side.key_file:
+            files = f"[key: {side.key_file}, cert: {side.cert_file}]"
+            raise BadCertificate(f"KeyFile and CertFile must both be present{files}")
+        cert, key = side.client_cert_file, side.client_key_file
+        if bool(cert) != bool(key):
+            raise BadCertificate(
+                "ClientKeyFile and ClientCertFile must both be present or both absent: "
+                f"key: {key}, cert: {cert}]"
+            )
+        if cert and cert != side.cert_file:
+            try:
+                ClientTls(cert=self._files.read(cert), key=self._files.read(key))
+            except ValueError as error:
+                raise BadCertificate(_unusable(cert, key, error)) from None
+        if side.allowed_cns and side.allowed_hostnames:
+            raise BadCertificate(
+                "AllowedCNs and AllowedHostnames are mutually exclusive "
+                f"(cns={_quoted(side.allowed_cns)}, hostnames={_quoted(side.allowed_hostnames)})"
+            )
+
+    def _revocations(self, side: TlsConfig) -> tuple[bytes | None, str | None]:
+        if not side.crl_file:
+            return None, None
+        try:
+            return self._files.read(side.crl_file), None
+        except OSError as error:
+            return None, f"open {side.crl_file}: {(error.strerror or str(error)).lower()}"
+
+
+def describe(side: TlsConfig) -> str:
+    """One side's files, as etcd prints them."""
+    return (
+        f"cert = {side.cert_file}, key = {side.key_file}, client-cert={side.client_cert_file}, "
+        f"client-key={side.client_key_file}, trusted-ca = {side.trusted_ca_file}, "
+        f"client-cert-auth = {str(side.client_cert_auth).lower()}, crl-file = {side.crl_file}"
+    )
+
+
+def _again(watched: _Watched) -> None:
+    files = {"cert-file": watched.config.cert_file, "key-file": watched.config.key_file}
+    try:
+        watched.reload()
+    except FileNotFoundError as error:
+        _log.warn("failed to find peer cert files", {**files, "error": str(error)})
+    except (BadCertificate, OSError) as error:
+        _log.warn("failed to create peer certificate", {**files, "error": str(error)})
+    else:
+        _log.info("certificates were loaded again", files)
+
+
+def _paths(side: TlsConfig) -> list[str]:
+    named = (
+        side.cert_file,
+        side.key_file,
+        side.client_cert_file,
+        side.client_key_file,
+        side.trusted_ca_file,
+        side.crl_file,
+    )
+    return [path for path in dict.fromkeys(named) if path]
+
+
+def _contents(files: Files, paths: Sequence[str]) -> list[bytes | None]:
+    """None for a file that cannot be read."""
+    held: list[bytes | None] = []
+    for path in paths:
+        try:
+            held.append(files.read(path))
+        except OSError:
+            held.append(None)
+    return held
+
+
+def _unusable(cert: str, key: str, error: ValueError) -> str:
+    return f"the certificate ({cert}, {key}) cannot be used: {error}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return "[" + " ".join(logs.quote(name) for name in names) + "]"

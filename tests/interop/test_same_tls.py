@@ -1,0 +1,170 @@
+"""Whom a member with certificates lets in, and what it says of the others, beside real etcd."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from authority import Authority
+from servers import free_port
+from tls_servers import TlsServer, context, knock
+
+Both = Callable[..., list[TlsServer]]
+
+
+def served(authority: Authority) -> dict[str, object]:
+    return {"cert_file": authority.directory / "server.pem", "key_file": authority.directory / "server.key"}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    made = Authority(tmp_path_factory.mktemp("authority"))
+    made.issue("server", ["127.0.0.1", "localhost"])
+    made.issue("good", ["good.example", "127.0.0.1"])
+    made.issue("other", ["other.example"])
+    made.issue("revoked", ["revoked.example"])
+    made.issue("curve", ["curve.example"], p521=True)
+    made.revoke("revoked")
+    Authority(made.directory / "foreign", "foreign").issue("stranger")
+    return made
+
+
+@pytest.fixture
+def both(authority: Authority, mainetcd: Path, tmp_path: Path) -> Iterator[Both]:
+    """Ours and real etcd, started with the same flags."""
+    made: list[TlsServer] = []
+
+    def start(**flags: object) -> list[TlsServer]:
+        given = served(authority)
+        for name, executable in (("ours", None), ("go", mainetcd)):
+            made.append(TlsServer(executable, tmp_path / name, **given, **flags))
+        return made
+
+    yield start
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def ours(authority: Authority, tmp_path: Path) -> Iterator[Callable[..., TlsServer]]:
+    made: list[TlsServer] = []
+
+    def start(**flags: object) -> TlsServer:
+        given = served(authority)
+        made.append(TlsServer(None, tmp_path / "only", **given, **flags))
+        return made[0]
+
+    yield start
+    for each in made:
+        each.close()
+
+
+def same(servers: list[TlsServer], knocks: Callable[[TlsServer], object]) -> object:
+    ours, theirs = (knocks(server) for server in servers)
+    assert ours == theirs
+    return ours
+
+
+def test_clients_without_a_certificate_of_the_authority_and_revoked_ones_are_refused_in_the_same_words(
+    both: Both, authority: Authority
+) -> None:
+    foreign = Authority.__new__(Authority)
+    foreign.directory, foreign.ca = authority.directory / "foreign", authority.ca
+
+    def knocks(server: TlsServer) -> object:
+        assert knock(server.port, context(authority, "good"))
+        assert knock(server.port, context(authority, "curve"))
+        seen = []
+        for count, how in enumerate(
+            (context(authority), context(foreign, "stranger"), context(authority, "revoked")), 1
+        ):
+            assert not knock(server.port, how)
+            seen = server.rejected(count)
+        with socket.create_connection(("127.0.0.1", server.port), 5) as plain:
+            plain.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while plain.recv(4096):
+                pass
+        return server.rejected(len(seen) + 1)
+
+    lines = same(
+        both(client_cert_auth=True, trusted_ca_file=authority.ca, client_crl_file=authority.crl), knocks
+    )
+    assert isinstance(lines, list)
+    assert [line["error"] for line in lines] == [
+        "tls: client didn't provide a certificate",
+        "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+        "transport: certificate serial 1004 revoked",
+        "tls: first record does not look like a TLS handshake",
+    ]
+    assert [line["server-name"] for line in lines] == ["localhost", "localhost", "localhost", ""]
+    assert lines[2]["dns-names"] == ["revoked.example"]
+
+
+def test_only_clients_whose_certificate_bears_an_allowed_host_get_in(
+    both: Both, authority: Authority
+) -> None:
+    def knocks(server: TlsServer) -> object:
+        assert knock(server.port, context(authority, "good"))
+        assert not knock(server.port, context(authority, "other"))
+        return [line["error"] for line in server.rejected(1)]
+
+    flags = {"trusted_ca_file": authority.ca, "client_cert_allowed_hostname": "x.example,good.example"}
+    assert same(both(**flags), knocks) == ["client certificate authentication failed"]
+
+
+def test_versions_and_suites_are_those_that_were_chosen(both: Both, authority: Authority) -> None:
+    def limited(lowest: ssl.TLSVersion, highest: ssl.TLSVersion, ciphers: str = "") -> ssl.SSLContext:
+        made = context(authority)
+        made.minimum_version, made.maximum_version = lowest, highest
+        if ciphers:
+            made.set_ciphers(ciphers)
+        return made
+
+    new, old = ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2
+
+    def knocks(server: TlsServer) -> object:
+        taken = [
+            knock(server.port, limited(new, new)),
+            knock(server.port, limited(old, old, "ECDHE-ECDSA-AES128-GCM-SHA256")),
+            knock(server.port, limited(old, old, "ECDHE-ECDSA-AES256-GCM-SHA384")),
+        ]
+        return taken, [line["error"] for line in server.rejected(2)]
+
+    flags = {"tls_max_version": "TLS1.2", "cipher_suites": "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"}
+    assert same(both(**flags), knocks) == (
+        [False, True, False],
+        [
+            "tls: client offered only unsupported versions: [304]",
+            "tls: no cipher suite supported by both client and server; client offered: [c02c ff]",
+        ],
+    )
+
+
+def test_a_list_that_cannot_be_read_lets_nobody_with_a_certificate_in(
+    both: Both, authority: Authority, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.crl"
+    bad.write_bytes(b"nonsense")
+
+    def knocks(server: TlsServer) -> object:
+        assert not knock(server.port, context(authority, "good"))
+        return [line["error"] for line in server.rejected(1)]
+
+    assert same(both(trusted_ca_file=authority.ca, client_crl_file=bad), knocks) == ["x509: malformed crl"]
+
+
+def test_revocation_counts_on_split_listeners_too(
+    ours: Callable[..., TlsServer], authority: Authority
+) -> None:
+    flags = {"trusted_ca_file": authority.ca, "client_crl_file": authority.crl}
+    port = free_port()
+    servers = [ours(**flags, listen_client_http_urls=f"https://127.0.0.1:{port}")]
+    assert knock(port, context(authority, "good"))
+    assert not knock(port, context(authority, "revoked"))
+    assert not knock(servers[0].port, context(authority, "revoked", alpn=["h2"]))
+    assert [line["error"] for line in servers[0].rejected(2)] == [
+        "transport: certificate serial 1004 revoked"
+    ] * 2
