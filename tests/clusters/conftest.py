@@ -8,6 +8,7 @@ Clusters of real etcd alone are there to prove the tests. `CLUSTERS_ROUNDS` repe
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import cycle, islice
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 from cluster import Cluster
 from programs import GO, OURS
+
+sys.path.append(str(Path(__file__).parents[1] / "interop"))  # where certificates are issued
 
 ROUNDS = int(os.environ.get("CLUSTERS_ROUNDS", "1"))
 SEED = int(os.environ.get("CLUSTERS_SEED", "7"))
