@@ -19,7 +19,7 @@ def test_a_token_lives_as_long_as_it_is_used() -> None:
     tokens = SimpleTokens(clock, random.Random(1), 10)
     tokens.enable()
     token = tokens.assign("a", 1, tokens.prefix(), 7, True)
-    assert token.endswith(".7")
+    assert token.endswith(".6"), "the entry before, as in etcd"
     for _ in range(3):
         clock.now += 9
         caller = tokens.caller(token, 5)
@@ -61,7 +61,7 @@ def test_a_users_tokens_end_with_the_user_and_all_when_it_is_turned_off() -> Non
     tokens.disable()
     assert tokens.caller(of_b, 1) is None
     tokens.assign("b", 1, "r", 3, True)
-    assert tokens.caller("r.3", 1) is None, "there are none while it is off"
+    assert tokens.caller("r.2", 1) is None, "there are none while it is off"
 
 
 def test_an_unknown_token_says_which_entry_to_wait_for() -> None:
@@ -69,7 +69,7 @@ def test_an_unknown_token_says_which_entry_to_wait_for() -> None:
     tokens.enable()
     known = tokens.assign("a", 1, "p", 9, True)
     assert tokens.index_of(known) == 0
-    assert tokens.index_of("x.12") == 12
+    assert tokens.index_of("x.12") == 13
     for text in (
         "",
         "x",

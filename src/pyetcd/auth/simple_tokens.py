@@ -1,4 +1,6 @@
-"""Simple tokens: sixteen random letters, and the index of the entry that made them.
+"""Simple tokens: sixteen random letters, and an index of the log.
+
+The index is that of the entry before the one that made it, as in etcd: the same token on every member.
 
 Every member keeps them in memory, so a restart forgets them, and each one forgets a token that it has not
 seen for the time to live. The index lets a member that is behind wait for the entry before it calls a token
@@ -50,7 +52,7 @@ class SimpleTokens:
         return "".join(self._chance.choice(LETTERS) for _ in range(LENGTH))
 
     def assign(self, name: str, revision: int, prefix: str, index: int, told: bool) -> str:
-        token = f"{prefix}.{index}"
+        token = f"{prefix}.{index - 1}"
         if self._enabled:
             if len(self._names) >= TOKENS_MAX:
                 self._forget(next(iter(self._ends)))
@@ -83,7 +85,7 @@ class SimpleTokens:
         if not dot or not index.isascii() or not index.isdecimal() or len(index) > 20:
             return 0
         number = int(index)
-        return number if number <= MAX_UINT64 else 0
+        return number + 1 if number <= MAX_UINT64 else 0
 
     def sweep(self) -> None:
         now = self._clock()
