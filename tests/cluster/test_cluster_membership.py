@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pyetcd.cluster import changes
@@ -196,8 +198,12 @@ def test_a_database_that_makes_no_sense_is_said_to(bucket: bytes, key: bytes, va
         membership.load()
 
 
-def test_a_version_that_goes_down_asks_for_a_snapshot() -> None:
+def test_a_version_that_goes_down_asks_for_a_snapshot(capfd: pytest.CaptureFixture[str]) -> None:
     membership, _ = make()
     assert membership.set_version(Version(3, 7)) is False
     assert membership.set_version(Version(3, 7)) is False
+    assert "forcing snapshot" not in capfd.readouterr().err
     assert membership.set_version(Version(3, 6)) is True
+    told = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert told["msg"] == "Cluster version downgrade detected, forcing snapshot"
+    assert (told["prev-cluster-version"], told["new-cluster-version"]) == ("3.7.0", "3.6.0")

@@ -12,7 +12,7 @@ from small_cluster import Buckets, member, membership
 
 from pyetcd.cluster.versions import Downgrade, Version
 from pyetcd.member.position import Position
-from pyetcd.member.version_keeper import DOWNGRADE_INFO_SET, VersionKeeper
+from pyetcd.member.version_keeper import DOWNGRADE_INFO_SET, SLICE_ENTRIES, VersionKeeper
 from pyetcd.proto.membership_pb2 import DowngradeInfoSetRequest
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.raft import Entry
@@ -43,6 +43,7 @@ class Kept:
         self.buckets.put(META, b"term", (2).to_bytes(8, "big"))
         self.buckets.put(META, STORAGE_VERSION, b"3.7.0")
         self.entries: Sequence[Entry] | None = []
+        self.find_entries: Callable[[], Sequence[Entry] | None] = lambda: self.entries
         self.other = SERVER_VERSION
         self.asked: list[tuple[int, object]] = []
         self.keeper = VersionKeeper(
@@ -53,7 +54,7 @@ class Kept:
             self,  # type: ignore[arg-type]
             self.request,
             lambda: asyncio.sleep(0),
-            lambda: self.entries,
+            lambda: self.find_entries(),
             1.0,
             CHECK_SECONDS,
         )
@@ -114,6 +115,24 @@ def test_a_log_that_is_not_at_hand_is_waited_for() -> None:
         asyncio.get_running_loop().call_later(7, lambda: setattr(kept, "entries", []))
 
     assert seen(later, 10.5).storage == b"3.6.0"
+
+
+def test_a_long_log_is_looked_at_to_its_end_in_slices() -> None:
+    long = entries(*[OLD] * (SLICE_ENTRIES * 3))
+    assert seen(lambda kept: setattr(kept, "entries", long), 5.5).storage == b"3.6.0"
+    newest_last = entries(*[OLD] * (SLICE_ENTRIES * 3), NEWER)
+    assert seen(lambda kept: setattr(kept, "entries", newest_last), 5.5).storage == b"3.7.0"
+
+
+def test_a_cluster_that_changes_its_version_meanwhile_is_followed_anew() -> None:
+    def change(kept: Kept) -> None:
+        def looked_at() -> Sequence[Entry]:
+            asyncio.get_running_loop().call_soon(setattr, kept.cluster, "version", Version(3, 7))
+            return entries(*[OLD] * (SLICE_ENTRIES * 3))
+
+        kept.find_entries = looked_at
+
+    assert seen(change, 5.5).storage == b"3.7.0"
 
 
 def test_the_leader_ends_a_downgrade_once_all_members_have_made_it() -> None:

@@ -203,7 +203,11 @@ class Membership:
             _log.info("set initial cluster version", {**self._ids(), "cluster-version": version.short})
         check_not_newer(version)
         self._buckets.put(CLUSTER, _VERSION, str(version).encode())
-        return old is not None and version < old
+        if old is None or old <= version:
+            return False
+        fields = {"prev-cluster-version": str(old), "new-cluster-version": str(version)}
+        _log.info("Cluster version downgrade detected, forcing snapshot", fields)
+        return True
 
     def set_downgrade(self, downgrade: Downgrade) -> None:
         self.downgrade = downgrade if downgrade.enabled else Downgrade()

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from pyetcd import logs
 from pyetcd.cluster.bootstrap import set_downgrade, set_version
 from pyetcd.cluster.membership import Buckets, Membership
-from pyetcd.cluster.migration import CannotMigrate, change_version
+from pyetcd.cluster.migration import CannotMigrate, check_log, needed_version, plan, take
 from pyetcd.cluster.versions import (
     SERVER,
     InvalidTarget,
@@ -35,6 +35,7 @@ from pyetcd.raft import Entry, Node
 from pyetcd.version import SERVER_VERSION
 
 INTERVAL_SECONDS = 5.0
+SLICE_ENTRIES = 20
 CLUSTER_VERSION_SET = InternalRaftRequest.CLUSTER_VERSION_SET_FIELD_NUMBER
 DOWNGRADE_INFO_SET = InternalRaftRequest.DOWNGRADE_INFO_SET_FIELD_NUMBER
 
@@ -92,7 +93,7 @@ class VersionKeeper:
             known = Version.parse(storage) if storage else None
             target = decide_storage_version(self._cluster.version, known)
             if target is not None:
-                self._migrate(known, target)
+                await self._migrate(known, target)
 
     async def settle(self) -> None:
         """As leader, propose the version that all members can have."""
@@ -169,20 +170,23 @@ class VersionKeeper:
         request = set_downgrade(target)
         await self._request(DOWNGRADE_INFO_SET, request.SerializeToString(), request)
 
-    def _migrate(self, storage: Version | None, cluster: Version) -> None:
+    async def _migrate(self, storage: Version | None, cluster: Version) -> None:
         """Set the storage's version; where the log forbids it, that is tried again after the interval."""
-        entries: Sequence[Entry] | None = []
         if storage is not None:
             versions = {"cluster-version": str(cluster), "storage-version": str(storage)}
             _log.info("cluster version differs from storage version.", versions)
-            if cluster < storage:
-                entries = self._entries()
-        if entries is None:
-            return
         try:
             if storage is None:
                 raise CannotMigrate("cannot detect storage schema version: missing term information")
-            change_version(self._backend, storage, cluster, entries)
+            steps = plan(storage, cluster)
+            if cluster < storage:
+                entries = self._entries()
+                if entries is None:
+                    return
+                check_log(cluster, await _needed(entries))
+                if self._cluster.version != cluster or self._position.storage_version != str(storage):
+                    return  # another one meanwhile
+            take(self._backend, steps)
         except CannotMigrate as error:
             fields = {"cluster-version": str(cluster), "error": error}
             _log.error("failed to update storage version", fields)
@@ -216,6 +220,18 @@ class VersionKeeper:
             _log.warn("failed to update cluster version", {"error": error.message})
         else:
             _log.info("cluster version is updated", {"cluster-version": version.short})
+
+
+async def _needed(entries: Sequence[Entry]) -> Version | None:
+    """The oldest etcd that knows all there is in these entries; others run between slices of about a
+    millisecond, since there may be thousands."""
+    newest: Version | None = None
+    for start in range(0, len(entries), SLICE_ENTRIES):
+        version = needed_version(entries[start : start + SLICE_ENTRIES])
+        if newest is None or (version is not None and newest < version):
+            newest = version
+        await asyncio.sleep(0)
+    return newest
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
