@@ -71,8 +71,15 @@ def found(cluster: Cluster, *victims: int) -> None:
         assert refusal.value.details() == "etcdserver: corrupt cluster"
 
 
-def test_a_member_with_other_data_does_not_start(start: Start) -> None:
-    cluster, victim = with_history(start, [OURS, OURS, GO])
+@pytest.mark.parametrize(
+    ("kinds", "flags"),
+    [([OURS, OURS, GO], {}), ([OURS, GO, OURS], {"feature_gates": "InitialCorruptCheck=true"})],
+    ids=["ours", "go beside ours"],
+)
+def test_a_member_with_other_data_does_not_start(
+    start: Start, kinds: list[str], flags: dict[str, object]
+) -> None:
+    cluster, victim = with_history(start, kinds, **flags)
     changed_behind_its_back(victim)
     cluster.begin_restart(victim)
     assert victim.wait_end() == 1
@@ -138,9 +145,10 @@ def test_equal_members_raise_no_alarm(start: Start) -> None:
 
 
 def test_an_interrupted_compaction_is_no_damage(start: Start) -> None:
-    """What a member removed before and after it was killed leaves no hash; the others' are not held against
-    it, and the next compaction is compared by all."""
-    cluster = start([OURS, GO], 3, feature_gates="CompactHashCheck=true", compact_hash_check_time="500ms")
+    """What a member removed before and after a restart leaves no hash; the others' are not held against it,
+    and the next compaction is compared by all."""
+    gates = "CompactHashCheck=true,InitialCorruptCheck=true"
+    cluster = start([OURS, GO], 3, feature_gates=gates, compact_hash_check_time="500ms")
     leader = cluster.members[0]
     cluster.move_leader(leader)
     slow = cluster.members[2]
@@ -153,9 +161,11 @@ def test_an_interrupted_compaction_is_no_damage(start: Start) -> None:
     cluster.wait_revision(revision)
     leader.client.ask("KV/Compact", CompactionRequest(revision=revision - 5), CompactionResponse)
     assert leader.output.wait("skipped revision in compaction hash check", FOUND_SECONDS)
-    slow.kill()
+    slow.stop()
     slow.flags |= {"compaction-batch-limit": "0", "compaction-sleep-interval": "0s"}
     cluster.restart(slow)
+    assert slow.output.has("initial corruption checking passed; no corruption")
+    assert not slow.output.has("found different"), "half a compaction changes no hash"
     assert slow.output.wait("previous compaction was interrupted", FOUND_SECONDS)
     cluster.move_leader(leader)
     leader.client.ask("KV/Compact", CompactionRequest(revision=revision - 2), CompactionResponse)

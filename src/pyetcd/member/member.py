@@ -718,6 +718,15 @@ class Member:
 
     # Life
 
+    async def compare_at_first(self) -> None:
+        """Before the start: corruption.Inconsistent when the others hold something else."""
+        self.store.resume_compaction()  # what is half compacted would look like damage
+        try:
+            await self.corruption.check_initially(self.config.initial_check_timeout_seconds)
+        except BaseException:
+            await self.store.close()
+            raise
+
     def start(self) -> None:
         """Begin to tick and campaign; then publish this member."""
         config = self.config

@@ -168,7 +168,7 @@ async def _serve(
     try:
         member = Member(config, opened, loop, int(time.time() * 1000), peer_wire, failed, removed, tokens)
         if initial is None and config.feature("InitialCorruptCheck") and not config.force_new_cluster:
-            await member.corruption.check_initially(config.initial_check_timeout_seconds)
+            await member.compare_at_first()
         registry = Registry()
         metrics = MemberMetrics(registry)
         Instruments(metrics, member, appender, loop.time, time.time)
