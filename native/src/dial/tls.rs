@@ -6,9 +6,10 @@ use std::sync::Arc;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{verify_server_name, WebPkiServerVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, PeerIncompatible,
     RootCertStore, SignatureScheme,
@@ -20,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::Target;
 use crate::crypto::Choice;
 use crate::server::tls::{certificates, private_key, root_store, Allowed, NOT_ALLOWED};
+use crate::server::x509::Certificate;
 
 /// Where distributions keep the system's certificate authorities.
 const SYSTEM_ROOTS: [&str; 4] = [
@@ -58,9 +60,10 @@ impl TlsOptions<'_> {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
         } else {
             let roots = self.ca.map_or_else(|| Ok(system_roots()), root_store)?;
+            let named = self.ca.map_or_else(|| Ok(Vec::new()), certificates)?;
             let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
             let inner = inner.map_err(|error| error.to_string())?;
-            let verifier = ServerVerifier { inner, allowed: self.allowed.clone() };
+            let verifier = ServerVerifier { inner, named, allowed: self.allowed.clone() };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         };
         let mut config = match (self.cert, self.key) {
@@ -212,7 +215,24 @@ fn bare(name: &str) -> &str {
 #[derive(Debug)]
 struct ServerVerifier {
     inner: Arc<WebPkiServerVerifier>,
+    /// The authorities given: a server may be one of them itself, as with a certificate it made.
+    named: Vec<CertificateDer<'static>>,
     allowed: Allowed,
+}
+
+impl ServerVerifier {
+    fn verify_itself(
+        &self,
+        leaf: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        if !Certificate::read(leaf).is_valid(now) {
+            return Err(CertificateError::Expired.into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -224,7 +244,13 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.inner.verify_server_cert(leaf, rest, name, ocsp, now)?;
+        let verified = match self.inner.verify_server_cert(leaf, rest, name, ocsp, now) {
+            // rustls takes no authority for a server; Go does where it was named as trusted.
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.named.contains(leaf) => {
+                self.verify_itself(leaf, name, now)?
+            }
+            verified => verified?,
+        };
         self.allowed.check(leaf)?;
         Ok(verified)
     }

@@ -25,7 +25,7 @@ mod requests;
 mod thread;
 pub mod tls;
 mod turn;
-mod x509;
+pub mod x509;
 
 pub use grpc::{percent_decode, Messages, Status};
 pub use limits::Limits;

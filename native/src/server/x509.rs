@@ -5,6 +5,8 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rustls::pki_types::UnixTime;
+
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const INTEGER: u8 = 0x02;
@@ -27,6 +29,8 @@ pub struct Certificate {
     pub common_names: Vec<String>,
     pub dns_names: Vec<String>,
     pub addresses: Vec<IpAddr>,
+    /// Its first and last second, as YYYYMMDDHHMMSS.
+    validity: Option<(String, String)>,
 }
 
 impl Certificate {
@@ -49,9 +53,13 @@ impl Certificate {
         let (_, serial, rest) = element(tbs)?;
         self.serial = bare(serial).to_vec();
         tbs = rest;
-        for _ in 0..3 {
+        for _ in 0..2 {
             (_, _, tbs) = element(tbs)?;
         }
+        let (_, validity, tbs) = element(tbs)?;
+        let (begin, validity) = time(validity)?;
+        let (end, _) = time(validity)?;
+        self.validity = Some((begin, end));
         let (_, subject, mut tbs) = element(tbs)?;
         self.common_names = common_names(subject)?;
         while !tbs.is_empty() {
@@ -92,6 +100,12 @@ impl Certificate {
         Some(())
     }
 
+    /// Whether it is valid now. Times are compared as the digits they are written with.
+    pub fn is_valid(&self, now: UnixTime) -> bool {
+        let now = digits(now.as_secs());
+        self.validity.as_ref().is_some_and(|(begin, end)| *begin <= now && now <= *end)
+    }
+
     /// The name Go calls the subject's: the last of them.
     pub fn common_name(&self) -> &str {
         self.common_names.last().map_or("", String::as_str)
@@ -126,6 +140,32 @@ fn matches(pattern: &str, host: &str) -> bool {
         (Some(domain), Some((label, rest))) => !label.is_empty() && domain == rest,
         _ => pattern == host,
     }
+}
+
+/// A time in UTC, and what follows it; years of two digits are of 1950 to 2049.
+fn time(der: &[u8]) -> Option<(String, &[u8])> {
+    let (tag, value, rest) = element(der)?;
+    let told = std::str::from_utf8(value).ok()?.strip_suffix('Z')?;
+    let century = match tag {
+        UTC_TIME if told < "50" => "20",
+        UTC_TIME => "19",
+        _ => "",
+    };
+    let told = format!("{century}{told}");
+    (told.len() == 14 && told.bytes().all(|digit| digit.is_ascii_digit())).then_some((told, rest))
+}
+
+/// Seconds since 1970 as YYYYMMDDHHMMSS, by counting days from March on, so that leap days come last.
+fn digits(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + next;
+    format!("{year:04}{month:02}{day:02}{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -225,4 +265,18 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         rest = &rest[digits..];
     }
     (length <= rest.len()).then(|| (tag, &rest[..length], &rest[length..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digits;
+
+    #[test]
+    fn seconds_are_the_digits_of_their_day() {
+        assert_eq!(digits(0), "19700101000000");
+        assert_eq!(digits(951_782_399), "20000228235959");
+        assert_eq!(digits(951_782_400), "20000229000000");
+        assert_eq!(digits(1_735_689_599), "20241231235959");
+        assert_eq!(digits(4_107_542_400), "21000301000000");
+    }
 }

@@ -40,6 +40,25 @@ def planned(config: ServerConfig) -> list[Listener]:
     return listeners + _merged(config.listen_client_http_urls, grpc=False, http=True)
 
 
+def warn_of_plain(config: ServerConfig) -> None:
+    """Certificates were given, and some client URLs do without."""
+    for url in (*config.listen_client_urls, *config.listen_client_http_urls):
+        if url.is_secure:
+            continue
+        told = {"client-url": url.text}
+        if not config.client_tls.is_empty:
+            _log.warn(
+                "scheme is http or unix while key and cert files are present; ignoring key and cert files",
+                told,
+            )
+        if config.client_tls.client_cert_auth:
+            _log.warn(
+                "scheme is http or unix while --client-cert-auth is enabled; "
+                "ignoring client cert auth for this URL",
+                told,
+            )
+
+
 def _merged(urls: Sequence[Url], *, grpc: bool, http: bool) -> list[Listener]:
     places: dict[str, list[Url]] = {}
     for url in urls:

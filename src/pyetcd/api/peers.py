@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyetcd import logs
 from pyetcd.api.certificates import BadCertificate, Certificates, describe
-from pyetcd.member.config import ServerConfig
+from pyetcd.member.config import ServerConfig, TlsConfig
 from pyetcd.member.member import Member
 from pyetcd.member.serving import Serving
 from pyetcd.peer.endpoints import Endpoints
@@ -19,6 +19,9 @@ def listen_to_peers(
 ) -> PeerPort:
     """Bind, and answer from now on. OSError when an address cannot be had, BadCertificate."""
     urls = config.listen_peer_urls
+    for url in urls:
+        if url.text.startswith("http:"):
+            _warn_of_plain(config.peer_tls, url.text)
     tls = None
     secure = next((url for url in urls if url.is_secure), None)
     if secure is not None:
@@ -34,3 +37,14 @@ def listen_to_peers(
     port.listen(urls, tls)
     wire.after_turn = member.end_of_turn
     return port
+
+
+def _warn_of_plain(side: TlsConfig, url: str) -> None:
+    told = {"peer-url": url}
+    if not side.is_empty:
+        _log.warn("scheme is HTTP while key and cert files are present; ignoring key and cert files", told)
+    if side.client_cert_auth:
+        _log.warn(
+            "scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL",
+            told,
+        )

@@ -30,7 +30,7 @@ from pyetcd.api.inside import Inside
 from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
-from pyetcd.api.listeners import listen, log_serving, planned
+from pyetcd.api.listeners import listen, log_serving, planned, warn_of_plain
 from pyetcd.api.local_counts import LocalCounts
 from pyetcd.api.lock import Lock
 from pyetcd.api.maintenance import Maintenance
@@ -220,6 +220,7 @@ class ClientServer:
         """Bind; connections wait until `serve`. OSError when an address cannot be had, BadCertificate."""
         config = self._member.config
         urls = config.listen_metrics_urls
+        warn_of_plain(config)
         side = config.client_tls
         tls = None
         if any(each.secure for each in self._listeners):
