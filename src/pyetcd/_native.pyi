@@ -176,6 +176,7 @@ class Server:
     calls by the value of this request header. `streamed_paths`: plain requests to these paths (the query does
     not count) are announced with HTTP as soon as their head is there, with an empty body; the body follows as
     MESSAGE events and a HALF_CLOSE, or a CANCEL when it breaks off. Tell `consumed` of every MESSAGE.
+    `reuse_port`: listen with SO_REUSEPORT. `local_address`: what it dials, it dials from this IP address.
     """
 
     def __init__(
@@ -188,6 +189,8 @@ class Server:
         duration_bounds: Sequence[float] = ...,
         caller_header: str = ...,
         streamed_paths: Sequence[str] = ...,
+        reuse_port: bool = ...,
+        local_address: str | None = ...,
     ) -> None: ...
     def message_bytes(self) -> tuple[int, int]:
         """Bytes of gRPC messages received and sent so far, without their framing."""

@@ -113,3 +113,18 @@ def test_with_http_urls_of_their_own_grpc_and_http_are_apart(tmp_path: Path, sta
         version(f"http://127.0.0.1:{member.port}")
     with pytest.raises(grpc.RpcError):
         put(grpc.insecure_channel(f"127.0.0.1:{port}"))
+
+
+def test_two_members_share_a_port_only_if_both_say_so(tmp_path: Path, started: list[Etcd]) -> None:
+    for name in ("first", "second", "third", "fourth", "fifth"):
+        (tmp_path / name).mkdir()
+    shared = Etcd(tmp_path / "first", socket_reuse_port="true")
+    started.append(shared)
+    ports = shared.port, shared.peer_port
+    started.append(Etcd(tmp_path / "second", ports, socket_reuse_port="true"))
+    with pytest.raises(AssertionError, match="Address already in use"):
+        Etcd(tmp_path / "third", ports)
+    alone = Etcd(tmp_path / "fourth")
+    started.append(alone)
+    with pytest.raises(AssertionError, match="Address already in use"):
+        Etcd(tmp_path / "fifth", (alone.port, alone.peer_port), socket_reuse_port="true")

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from wire_harness import Harness, eventually, pem, serving
 
-from pyetcd._native import ClientTls, HttpResponse, Limits, Tls
+from pyetcd._native import ClientTls, HttpResponse, Limits, Server, Tls, Wake
 
 
 @pytest.fixture
@@ -27,6 +27,23 @@ def harness():
 
 def at(peer):
     return f"127.0.0.1:{peer.port}"
+
+
+def test_a_local_address_is_where_the_wire_dials_from(peer):
+    peer.on_http = lambda call, request: peer.server.http_reply(call, 200, [], b"ok")
+    with serving(local_address="127.0.0.5") as running:
+        running.server.dial(at(peer), "GET", "/", [])
+        assert answer(running) == (200, b"ok")
+    assert peer.wait("HTTP")[-1].meta.peer.startswith("127.0.0.5:")
+
+
+def test_an_address_that_is_not_ours_or_of_another_family_cannot_be_dialled_from(peer):
+    for local, why in (("192.0.2.1", "cannot assign requested address"), ("::1", "dial tcp")):
+        with serving(local_address=local) as running:
+            running.server.dial(at(peer), "GET", "/", [])
+            assert why in reason(running)
+    with pytest.raises(ValueError, match="bad local_address"):
+        Server(Wake(), [], Limits(), local_address="localhost")
 
 
 def parts_of(harness, call):

@@ -68,7 +68,7 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<SendRequest<Bytes>, Status> {
-        let socket = self.target.connect().await.map_err(|what| dialling(&what))?;
+        let socket = self.target.connect(None).await.map_err(|what| dialling(&what))?;
         let wire: Box<dyn Wire> = match &self.tls {
             None => Box::new(socket),
             Some(tls) => Box::new(tls.shake_hands(&self.target, socket).await.map_err(|what| {

@@ -5,9 +5,9 @@ mod tls;
 pub use tls::{system_roots, ClientTls, Tls, TlsOptions};
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use tokio::net::{lookup_host, TcpStream, UnixStream};
+use tokio::net::{lookup_host, TcpSocket, TcpStream, UnixStream};
 
 use crate::socket::Socket;
 
@@ -51,7 +51,8 @@ impl Target {
         }
     }
 
-    pub async fn connect(&self) -> Result<Socket, String> {
+    /// `local`: the address to leave from, which only other hosts' addresses of its family can be reached by.
+    pub async fn connect(&self, local: Option<IpAddr>) -> Result<Socket, String> {
         let (host, port) = match self {
             Self::Unix(path) => {
                 let socket = UnixStream::connect(path).await;
@@ -66,7 +67,7 @@ impl Target {
         };
         let mut failure = unknown();
         for address in addresses {
-            match TcpStream::connect(address).await {
+            match connect_tcp(address, local).await {
                 Ok(socket) => {
                     socket.set_nodelay(true).map_err(|error| words(&error))?;
                     return Ok(Socket::Tcp(socket));
@@ -76,6 +77,15 @@ impl Target {
         }
         Err(failure)
     }
+}
+
+async fn connect_tcp(address: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(local) = local else {
+        return TcpStream::connect(address).await;
+    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(local, 0))?;
+    socket.connect(address).await
 }
 
 /// What TLS has against a connection, if that is what the error is about.

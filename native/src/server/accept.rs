@@ -45,9 +45,12 @@ pub struct Door {
     pub serves: Serves,
 }
 
-pub fn bind_tcp(address: std::net::SocketAddr, only_v6: bool) -> io::Result<RawSocket> {
+pub fn bind_tcp(address: std::net::SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }

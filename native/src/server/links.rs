@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::future::{poll_fn, Future};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,6 +34,8 @@ const KEPT_TIME: Duration = Duration::from_secs(30);
 pub struct Route {
     pub target: String,
     pub tls: Option<Arc<Tls>>,
+    /// The address it leaves from; none: the system's choice.
+    pub local: Option<IpAddr>,
 }
 
 type Key = (String, usize);
@@ -74,7 +77,7 @@ impl Link {
     }
 
     async fn connect_to(wire: &Rc<Wire>, route: &Route, target: &Target) -> Result<Self, String> {
-        let socket = target.connect().await?;
+        let socket = target.connect(route.local).await?;
         let name = socket.name();
         let plain = Sniffed { head: BytesMut::new(), socket };
         let transport = match &route.tls {

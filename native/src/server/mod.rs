@@ -33,7 +33,7 @@ pub use meta::{HttpRequest, HttpResponse, Meta};
 pub use queues::{CANCEL, FAILED, HALF_CLOSE, HTTP, MESSAGE, OPEN, REJECTED, RESPONSE, UNARY, WRITABLE};
 pub use tls::Tls;
 
-use std::net::ToSocketAddrs;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -64,6 +64,9 @@ pub struct Server {
     counts: Arc<Counts>,
     /// Unary calls that take longer are named to Python.
     slow: Option<Duration>,
+    reuse_port: bool,
+    /// Where connections to others come from, unless the system chooses.
+    local: Option<IpAddr>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -112,6 +115,8 @@ impl Server {
         duration_bounds = vec![],
         caller_header = String::new(),
         streamed_paths = vec![],
+        reuse_port = false,
+        local_address = None,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -122,14 +127,18 @@ impl Server {
         duration_bounds: Vec<f64>,
         caller_header: String,
         streamed_paths: Vec<String>,
+        reuse_port: bool,
+        local_address: Option<&str>,
     ) -> PyResult<Self> {
+        let local = local_address.map(str::parse).transpose();
+        let local = local.map_err(|_| bad("local_address", local_address.unwrap_or_default()))?;
         let queues = Arc::new(Queues::new(wake.bell.clone(), limits.max_pending_events));
         let counts = Arc::new(Counts::new(methods.len(), counts::bounds(duration_bounds)?, caller_header));
         let slow = limits::optional("slow_seconds", slow_seconds)?;
         let methods = Methods::new(methods);
         let thread = thread::spawn(queues.clone(), limits.clone(), methods, counts.clone(), streamed_paths)?;
         let (known, thread) = (Mutex::default(), Mutex::new(Some(thread)));
-        Ok(Self { queues, known, limits: limits.clone(), counts, slow, thread })
+        Ok(Self { queues, known, limits: limits.clone(), counts, slow, reuse_port, local, thread })
     }
 
     /// Bytes of gRPC messages received and sent, without their framing.
@@ -159,7 +168,8 @@ impl Server {
         grpc: bool,
         http: bool,
     ) -> PyResult<u16> {
-        let socket = bind(host, port).map_err(|error| os_error(&error, &format!("listen tcp {host}:{port}")))?;
+        let socket = bind(host, port, self.reuse_port)
+            .map_err(|error| os_error(&error, &format!("listen tcp {host}:{port}")))?;
         let bound = socket.local_addr()?.as_socket().map_or(port, |address| address.port());
         self.open_door(socket, false, tls, also_plain, Serves { grpc, http });
         Ok(bound)
@@ -361,7 +371,7 @@ impl Server {
         }
         let mut dial = Dial {
             call: 0,
-            route: Route { target, tls },
+            route: Route { target, tls, local: self.local },
             method: Method::from_bytes(method.as_bytes()).map_err(|_| bad("method", method))?,
             path: path.parse::<Uri>().map_err(|_| bad("path", path))?,
             headers: header_map(headers).map_err(PyValueError::new_err)?,
@@ -458,11 +468,11 @@ fn bad(what: &str, value: &str) -> PyErr {
 }
 
 /// Bind the first address of the host that works. An empty host is every address, IPv6 and IPv4.
-fn bind(host: &str, port: u16) -> std::io::Result<socket2::Socket> {
+fn bind(host: &str, port: u16, reuse_port: bool) -> std::io::Result<socket2::Socket> {
     if host.is_empty() {
         let everywhere = std::net::SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-        return accept::bind_tcp(everywhere, false)
-            .or_else(|_| accept::bind_tcp(std::net::SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port)), false));
+        let v4 = std::net::SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port));
+        return accept::bind_tcp(everywhere, false, reuse_port).or_else(|_| accept::bind_tcp(v4, false, reuse_port));
     }
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
@@ -470,7 +480,7 @@ fn bind(host: &str, port: u16) -> std::io::Result<socket2::Socket> {
     // A name with addresses of both families listens on IPv4, as Go does.
     addresses.sort_by_key(std::net::SocketAddr::is_ipv6);
     for address in addresses {
-        match accept::bind_tcp(address, false) {
+        match accept::bind_tcp(address, false, reuse_port) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }

@@ -31,10 +31,11 @@ class MetricsPort:
         checks: HealthChecks,
         scrapes: Scrapes,
         loop: asyncio.AbstractEventLoop,
+        reuse_port: bool,
     ) -> None:
         self._loop = loop
         self._wake = Wake()
-        self._server = Server(self._wake, [], Limits())
+        self._server = Server(self._wake, [], Limits(), reuse_port=reuse_port)
         self._http = HttpRoutes(self._server, member, checks, scrapes)
 
     def listen(self, urls: Sequence[Url], tls: Tls | None) -> None:

@@ -99,6 +99,7 @@ class ClientServer:
             slow_seconds=slow_seconds,
             duration_bounds=HANDLING_BOUNDS if extensive else (),
             caller_header=CALLER_HEADER,
+            reuse_port=config.socket_reuse_port,
         )
         outbox = Outbox(self._server, loop)
         outbox.on_slow = note
@@ -167,7 +168,7 @@ class ClientServer:
         scrapes = Scrapes(registry)
         self._metrics_port: MetricsPort | None = None
         if config.listen_metrics_urls:
-            self._metrics_port = MetricsPort(member, checks, scrapes, loop)
+            self._metrics_port = MetricsPort(member, checks, scrapes, loop, config.socket_reuse_port)
         access = Access(frozenset(config.cors), frozenset(config.host_whitelist))
         self._outbox = outbox
         self._dispatcher = Dispatcher(

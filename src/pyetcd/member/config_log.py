@@ -20,10 +20,19 @@ from pyetcd.version import SERVER_VERSION
 _log = logs.get("embed")
 
 
-def log_start(config: ServerConfig, *, member_initialized: bool, initial: Initial | None = None) -> None:
+def log_start(
+    config: ServerConfig,
+    *,
+    member_initialized: bool,
+    initial: Initial | None = None,
+    local_address: str | None = None,
+) -> None:
     """Write the line. `member_initialized`: the data directory already holds a member. `initial`: the first
-    members, where DNS was asked for them. BadCluster where the flags name none."""
-    _log.info("starting an etcd server", start_fields(config, member_initialized, initial))
+    members, where DNS was asked for them. `local_address`: where others are dialled from, where that is set.
+    BadCluster where the flags name none."""
+    fields = start_fields(config, member_initialized, initial)
+    fields["local-address"] = local_address or ""
+    _log.info("starting an etcd server", fields)
 
 
 def start_fields(

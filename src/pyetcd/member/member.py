@@ -78,6 +78,7 @@ ADVANCE_CHECKS = 100
 ADVANCE_CHECK_SECONDS = 0.05
 WAITING_BYTES_MAX = 64 << 20  # proposals that wait for the database, beyond which requests are refused
 MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
+MAX_PRIORITY_GAP = 2 * MAX_APPLY_GAP  # beyond which those are that go before others
 PUBLISH_RETRY_SECONDS = 0.1
 CHECKPOINTS_SINCE = Version(3, 6)  # from this cluster version on, every member keeps checkpoints of leases
 MAX_INT64 = (1 << 63) - 1
@@ -181,6 +182,9 @@ class Member:
             self.slow_requests,
         )
         self._tags: dict[int, bytes] = {}
+        # With the gate PriorityRequest: what makes room, when there is little, goes before others.
+        priority = config.feature("PriorityRequest")
+        self._before_others = _RAFT.LEASE_REVOKE_FIELD_NUMBER if priority else 0
         self._headers = ResponseHeaders(self.cluster_id, self.id)
         self._tasks: set[asyncio.Task[None]] = set()
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -389,7 +393,8 @@ class Member:
         if cost and not self._has_room(cost):
             self._raise_no_space()
             raise errors.NO_SPACE
-        if self.committed_index > self._position.index + MAX_APPLY_GAP:
+        gap = self.committed_index - self._position.index
+        if gap > MAX_APPLY_GAP and not (kind == self._before_others and gap <= MAX_PRIORITY_GAP):
             raise errors.TOO_MANY_REQUESTS
         if self.backend.full:
             self._wait_for_backend()

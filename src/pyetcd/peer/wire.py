@@ -62,7 +62,8 @@ class PeerWire:
     """Make it, `start` it, `close` it. Every method is called from the loop.
 
     `http_body_bytes` bounds requests and responses that are handed over whole. `tls`: how https URLs are
-    dialled; None: with the system's authorities and no certificate of our own.
+    dialled; None: with the system's authorities and no certificate of our own. `reuse_port`: its listeners
+    share their ports. `local_address`: where it dials from; None: the system chooses.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class PeerWire:
         http_body_bytes: int,
         tls: ClientTls | None,
         dial_timeout_seconds: float,
+        reuse_port: bool = False,
+        local_address: str | None = None,
     ) -> None:
         self._loop = loop
         self._wake = Wake()
@@ -80,7 +83,14 @@ class PeerWire:
             stream_backlog_bytes=STREAM_BACKLOG_BYTES,
             header_bytes=HEADER_BYTES,
         )
-        self.server = Server(self._wake, [], limits, streamed_paths=(SNAPSHOT_PATH,))
+        self.server = Server(
+            self._wake,
+            [],
+            limits,
+            streamed_paths=(SNAPSHOT_PATH,),
+            reuse_port=reuse_port,
+            local_address=local_address,
+        )
         self._tls = tls
         self._dial_timeout_seconds = dial_timeout_seconds
         self._owners: dict[int, CallOwner] = {}

@@ -19,14 +19,10 @@ FLAGS: Final[dict[str, str]] = {
     "backend-bbolt-freelist-type": "there is one kind of freelist",
     "client-cert-file": _OWN_MEMBER,
     "client-key-file": _OWN_MEMBER,
-    "socket-reuse-port": "SO_REUSEPORT is not set",
-    "socket-reuse-address": "SO_REUSEADDR is always set",
 }
 
 # Feature gate, and why nothing changes.
 GATES: Final[dict[str, str]] = {
-    "PriorityRequest": "revocations of leases get no room beyond the bound of waiting requests",
-    "SetMemberLocalAddr": "the system chooses the address",
     "TxnModeWriteWithSharedBuffer": "there is one way to read in a transaction",
 }
 

@@ -21,6 +21,7 @@ from pyetcd.api.server import ClientServer
 from pyetcd.api.tracing import Tracing, TracingUnavailable
 from pyetcd.auth.provider import make_tokens
 from pyetcd.auth.tokens import BadTokenOptions
+from pyetcd.cli.etcd.local_address import local_address
 from pyetcd.cli.etcd.memory_lock import lock_memory
 from pyetcd.cli.etcd.systemd import notify_ready
 from pyetcd.cluster.bootstrap import BadCluster
@@ -86,9 +87,10 @@ async def run(config: ServerConfig) -> int:
             config = with_certificates(files, config, time.time())
             initialized = exists(files, config.effective_wal_dir)
             initial = None if initialized else await find_initial(config, executor)
-            log_start(config, member_initialized=initialized, initial=initial)
+            local = local_address(config)
+            log_start(config, member_initialized=initialized, initial=initial, local_address=local)
             try:
-                return await _serve(config, initial, files, executor, hashing, tracing)
+                return await _serve(config, initial, files, executor, hashing, tracing, local)
             finally:
                 if tracing is not None:
                     await asyncio.get_running_loop().run_in_executor(executor, tracing.close)
@@ -106,6 +108,7 @@ async def _serve(
     executor: ThreadPoolExecutor,
     hashing: ThreadPoolExecutor,
     tracing: Tracing | None,
+    local: str | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     logs.attach(loop)
@@ -150,6 +153,8 @@ async def _serve(
         http_body_bytes=max(PEER_BODY_BYTES, 2 * config.max_request_bytes),
         tls=certificates.dial(config.peer_tls, server_name, lambda tls: peer_wire.use_tls(tls)),
         dial_timeout_seconds=config.peer_dial_timeout_seconds,
+        reuse_port=config.socket_reuse_port,
+        local_address=local,
     )
     peer_wire.start()
     wake = Wake()
