@@ -30,11 +30,12 @@ class Compared:
         self.others = dict(enumerate(others, 2))
         self.cluster = membership(*(member(id) for id in range(1, len(others) + 2)))
         self.own = [KeyValueHash(7, 3, REVISION)]  # one after another; the last stays
-        self.failures: list[Exception] = []
+        self.failures: list[Exception] = []  # of its own hash, one after another
         self.compactions = [KeyValueHash(5, 1, 4), KeyValueHash(6, 4, 8)]
         self.of_compactions: Mapping[int, Sequence[Told]] = {}
         self.alarms: list[int] = []
         self.asked: list[int] = []
+        self.asked_of_own: list[int] = []
         self.corruption = Corruption(
             self.cluster,
             self,  # type: ignore[arg-type]
@@ -48,6 +49,7 @@ class Compared:
         )
 
     async def hash_kv_of_own(self, revision: int) -> KeyValueHash:
+        self.asked_of_own.append(revision)
         if self.failures:
             raise self.failures.pop(0)
         return self.own.pop(0) if len(self.own) > 1 else self.own[0]
@@ -90,6 +92,18 @@ def test_a_start_goes_on(others: list[Told]) -> None:
 def test_a_start_ends_when_one_of_the_others_holds_something_else() -> None:
     with pytest.raises(Inconsistent, match=r"^1 found data inconsistency with peers$"):
         Compared(told(7), told(8)).initially()
+
+
+def test_at_a_start_all_are_compared_at_the_same_revision_whatever_is_applied_meanwhile() -> None:
+    compared = Compared(told(7), told(7))
+    compared.initially()
+    assert compared.asked + compared.asked_of_own == [REVISION] * 3
+
+
+def test_a_start_goes_on_when_what_would_be_compared_is_compacted_meanwhile() -> None:
+    compared = Compared(told(8), told(8))
+    compared.failures.append(errors.COMPACTED())
+    compared.initially()
 
 
 @pytest.mark.parametrize(

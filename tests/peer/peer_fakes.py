@@ -110,7 +110,15 @@ class FakeServer:
     """The native Server, as far as peers use it."""
 
     def __init__(
-        self, net: Net, wake: FakeWake, methods: object, limits: object, *, streamed_paths: Sequence[str] = ()
+        self,
+        net: Net,
+        wake: FakeWake,
+        methods: object,
+        limits: object,
+        *,
+        streamed_paths: Sequence[str] = (),
+        reuse_port: bool = False,
+        local_address: str | None = None,
     ) -> None:
         self.net = net
         self.wake = wake

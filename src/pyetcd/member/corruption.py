@@ -95,13 +95,16 @@ class Corruption:
             "starting initial corruption check",
             {"local-member-id": self._id, "timeout": duration(timeout_seconds)},
         )
-        answers = await self._ask_all(self._revision(), timeout_seconds)
+        revision = self._revision()  # the same one for all: entries of the log are applied meanwhile
+        answers = await self._ask_all(revision, timeout_seconds)
         if any(answer.hash is not None for answer in answers):
             try:
-                own = await self._hash_kv(0)
+                own = await self._hash_kv(revision)
             except UNREADABLE as error:
                 raise self._refusal(f"failed to fetch hash ({error})") from error
-            if sum(self._differs(own, answer) for answer in answers):
+            except errors.COMPACTED:  # an entry of the log says so: nothing is left to compare
+                own = None
+            if own is not None and sum(self._differs(own, answer) for answer in answers):
                 raise self._refusal("found data inconsistency with peers")
         else:
             for answer in answers:
