@@ -19,10 +19,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lease": {"storage", "proto", "logs"},
     "auth": {"storage", "proto", "logs"},
     "cluster": {"storage", "proto", "logs"},
-    "peer": {"raft", "cluster", "proto", "_native", "logs"},
+    "listen": {"cluster", "_native"},
+    "peer": {"raft", "cluster", "listen", "proto", "_native", "logs"},
     "member": {*STATE, "peer", "_native", "logs", "metrics"},
-    "api": {*STATE, "peer", "member", "_native", "logs", "metrics"},
-    "cli": {*STATE, "peer", "member", "api", "_native", "logs", "metrics"},
+    "api": {*STATE, "listen", "peer", "member", "_native", "logs", "metrics"},
+    "cli": {*STATE, "listen", "peer", "member", "api", "_native", "logs", "metrics"},
 }
 LEAVES = {"version", "logs"}  # known to everyone but to each other
 

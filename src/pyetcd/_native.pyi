@@ -106,6 +106,7 @@ class Limits:
         stream_backlog_bytes: int = ...,  # a stream whose unsent bytes pass this is "full" until WRITABLE
         max_pending_events: int = ...,  # undrained events; beyond it reading from sockets stops
         header_bytes: int = ...,
+        connections: int = ...,  # at once; beyond it they wait in the kernel; 0 = no limit
     ) -> None: ...
 
 @final
@@ -176,7 +177,7 @@ class Server:
     calls by the value of this request header. `streamed_paths`: plain requests to these paths (the query does
     not count) are announced with HTTP as soon as their head is there, with an empty body; the body follows as
     MESSAGE events and a HALF_CLOSE, or a CANCEL when it breaks off. Tell `consumed` of every MESSAGE.
-    `reuse_port`: listen with SO_REUSEPORT. `local_address`: what it dials, it dials from this IP address.
+    `local_address`: what it dials, it dials from this IP address.
     """
 
     def __init__(
@@ -189,7 +190,6 @@ class Server:
         duration_bounds: Sequence[float] = ...,
         caller_header: str = ...,
         streamed_paths: Sequence[str] = ...,
-        reuse_port: bool = ...,
         local_address: str | None = ...,
     ) -> None: ...
     def message_bytes(self) -> tuple[int, int]:
@@ -201,20 +201,16 @@ class Server:
         (unknown methods, a unary message too large) is not counted."""
     def caller_counts(self) -> list[tuple[str, int, int]]:
         """Unary calls and streams begun, by the value of the caller header (`unknown`: it had none)."""
-    def listen_tcp(
+    def listen(
         self,
-        host: str,
-        port: int,
+        descriptor: int,
         tls: Tls | None = ...,
         also_plain: bool = ...,
         grpc: bool = ...,
         http: bool = ...,
-    ) -> int:
-        """Bind and start to accept; returns the port bound. OSError when it cannot. `also_plain`: TLS and
-        plaintext on one port."""
-    def listen_unix(
-        self, path: str, tls: Tls | None = ..., also_plain: bool = ..., grpc: bool = ..., http: bool = ...
-    ) -> None: ...
+    ) -> None:
+        """Take over a socket that listens, TCP or Unix, and start to accept. `also_plain`: TLS and plaintext
+        on one port."""
     def drain(self, max_events: int) -> list[Event]:
         """Up to `max_events` of `(kind, call, method, payload, meta)`; meta with UNARY, OPEN and HTTP.
         Empty: none left."""

@@ -476,12 +476,20 @@ def test_after_stop_accepting_old_connections_live_and_new_ones_fail(harness, ch
     assert say(b"alive", timeout=5) == b"alive"
 
 
-def test_a_port_in_use_is_an_oserror_that_names_it(harness):
-    with pytest.raises(OSError, match=f"127.0.0.1:{harness.port}"):
-        harness.server.listen_tcp("127.0.0.1", harness.port)
-
-
 def test_a_harness_without_calls_wakes_nobody():
     quiet = Harness()
     quiet.close()
     assert quiet.seen == []
+
+
+def test_connections_beyond_the_limit_wait_for_one_to_end():
+    with serving(Limits(connections=1)) as harness:
+        first, second = Raw(harness.port), Raw(harness.port)
+        first.request(1)
+        assert first.until(DATA, 1)
+        second.request(1)
+        first.request(3)  # answered after the second, had that been served
+        assert first.until(DATA, 3)
+        assert harness.server.connections() == 1
+        first.socket.close()
+        assert second.until(DATA, 1)

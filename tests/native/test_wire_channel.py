@@ -9,7 +9,7 @@ from concurrent import futures
 
 import grpc
 import pytest
-from wire_harness import pem, serving
+from wire_harness import listen_tcp, listen_unix, pem, serving
 
 from pyetcd._native import Channel, Limits, RpcError, Tls
 
@@ -179,7 +179,7 @@ def test_a_lost_connection_is_dialled_again():
     with pytest.raises(RpcError):
         channel.unary(PREFIX + "Say", b"2", timeout=5)
     with serving() as second:
-        assert second.server.listen_tcp("127.0.0.1", port) == port
+        assert listen_tcp(second.server, port) == port
         assert channel.unary(PREFIX + "Say", b"3", timeout=5) == b"3"
 
 
@@ -200,7 +200,7 @@ def test_calls_from_many_threads_share_the_connection(harness):
 
 
 def test_tls_with_and_without_verification(harness):
-    port = harness.server.listen_tcp("127.0.0.1", 0, Tls(pem("server.pem"), pem("server.key")))
+    port = listen_tcp(harness.server, 0, Tls(pem("server.pem"), pem("server.key")))
     assert (
         Channel(f"localhost:{port}", tls=True, ca=pem("ca.pem")).unary(PREFIX + "Say", b"a", timeout=5)
         == b"a"
@@ -218,7 +218,7 @@ def test_tls_with_and_without_verification(harness):
 
 def test_tls_with_a_client_certificate(harness, tmp_path):
     path = str(tmp_path / "tls.sock")
-    harness.server.listen_unix(path, Tls(pem("server.pem"), pem("server.key"), pem("ca.pem")))
+    listen_unix(harness.server, path, Tls(pem("server.pem"), pem("server.key"), pem("ca.pem")))
     known = Channel(f"unix:{path}", tls=True, ca=pem("ca.pem"), cert=pem("client.pem"), key=pem("client.key"))
     assert known.unary(PREFIX + "Say", b"me", timeout=5) == b"me"
     assert list(harness.wait("UNARY")[-1].meta.certificate_names) == ["client-name"]

@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
-from wire_harness import Harness, eventually, pem, serving
+from wire_harness import Harness, eventually, listen_tcp, listen_unix, pem, serving
 
 from pyetcd._native import ClientTls, HttpResponse, Limits, Server, Tls, Wake
 
@@ -136,7 +136,7 @@ def test_the_host_may_be_given(harness, peer):
 
 def test_a_unix_socket_is_dialled(harness, peer, tmp_path):
     path = str(tmp_path / "peer.sock")
-    peer.server.listen_unix(path)
+    listen_unix(peer.server, path)
     harness.server.dial(f"unix:{path}", "GET", "/u", [])
     assert answer(harness) == (200, b"GET /u 0")
     assert peer.events("HTTP")[0].meta.authority == "localhost"
@@ -345,7 +345,7 @@ def test_a_kept_connection_that_breaks_within_an_answer_is_not(harness):
 
 def tls_port(peer, client_ca=True):
     ca = pem("ca.pem") if client_ca else None
-    return peer.server.listen_tcp("127.0.0.1", 0, Tls(pem("server.pem"), pem("server.key"), ca))
+    return listen_tcp(peer.server, 0, Tls(pem("server.pem"), pem("server.key"), ca))
 
 
 def identity(name="client", **options):

@@ -5,7 +5,7 @@ import ssl
 
 import grpc
 import pytest
-from wire_harness import DATA, Raw, eventually, pem, serving
+from wire_harness import DATA, Raw, eventually, listen_tcp, listen_unix, pem, serving
 
 from pyetcd._native import Limits, Tls
 
@@ -35,7 +35,7 @@ def say(port: int, credentials: grpc.ChannelCredentials) -> bytes:
 
 
 def test_grpc_and_http_share_a_tls_port(harness):
-    port = harness.server.listen_tcp("127.0.0.1", 0, server_tls())
+    port = listen_tcp(harness.server, 0, server_tls())
     assert say(port, grpc.ssl_channel_credentials(pem("ca.pem"))) == b"secret"
     plain = context(alpn="http/1.1").wrap_socket(
         socket.create_connection(("127.0.0.1", port)), server_hostname="localhost"
@@ -46,14 +46,14 @@ def test_grpc_and_http_share_a_tls_port(harness):
 
 
 def test_alpn_chooses_http2(harness):
-    port = harness.server.listen_tcp("127.0.0.1", 0, server_tls())
+    port = listen_tcp(harness.server, 0, server_tls())
     raw = Raw(port, tls=context())
     raw.request(1)
     assert raw.until(DATA, 1)
 
 
 def test_a_verified_client_is_known_by_its_common_name(harness):
-    port = harness.server.listen_tcp("127.0.0.1", 0, server_tls(client_ca=True))
+    port = listen_tcp(harness.server, 0, server_tls(client_ca=True))
     known = grpc.ssl_channel_credentials(pem("ca.pem"), pem("client.key"), pem("client.pem"))
     assert say(port, known) == b"secret"
     assert list(harness.wait("UNARY")[0].meta.certificate_names) == ["client-name"]
@@ -61,7 +61,7 @@ def test_a_verified_client_is_known_by_its_common_name(harness):
 
 @pytest.mark.parametrize("certificate", [None, "stranger"])
 def test_a_client_without_a_certificate_of_the_authority_is_refused(harness, certificate):
-    port = harness.server.listen_tcp("127.0.0.1", 0, server_tls(client_ca=True))
+    port = listen_tcp(harness.server, 0, server_tls(client_ca=True))
     with pytest.raises((ssl.SSLError, OSError, AssertionError)):  # noqa: PT012
         raw = Raw(port, tls=context(certificate))
         raw.request(1)
@@ -72,7 +72,7 @@ def test_a_client_without_a_certificate_of_the_authority_is_refused(harness, cer
 
 
 def test_one_port_serves_tls_and_plaintext(harness):
-    port = harness.server.listen_tcp("127.0.0.1", 0, server_tls(), also_plain=True)
+    port = listen_tcp(harness.server, 0, server_tls(), also_plain=True)
     assert say(port, grpc.ssl_channel_credentials(pem("ca.pem"))) == b"secret"
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert channel.unary_unary("/test.Echo/Say")(b"open", timeout=5) == b"open"
@@ -83,7 +83,7 @@ def test_one_port_serves_tls_and_plaintext(harness):
 
 def test_a_unix_socket_may_speak_tls(harness, tmp_path):
     path = str(tmp_path / "tls.sock")
-    harness.server.listen_unix(path, server_tls())
+    listen_unix(harness.server, path, server_tls())
     plain = socket.socket(socket.AF_UNIX)
     plain.connect(path)
     secured = context(alpn="http/1.1").wrap_socket(plain, server_hostname="localhost")
@@ -92,7 +92,7 @@ def test_a_unix_socket_may_speak_tls(harness, tmp_path):
 
 
 def test_plaintext_to_a_tls_port_and_stalled_handshakes_are_cut_off(harness):
-    port = harness.server.listen_tcp("127.0.0.1", 0, server_tls())
+    port = listen_tcp(harness.server, 0, server_tls())
     for said in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00"):
         raw = Raw(port, hello=False)
         raw.send(said)
@@ -123,7 +123,7 @@ def test_bad_certificates_are_told_at_once(chain, key, ca):
 
 
 def test_a_large_answer_over_tls_arrives_whole(harness):
-    port = harness.server.listen_tcp("127.0.0.1", 0, server_tls())
+    port = listen_tcp(harness.server, 0, server_tls())
     credentials = grpc.ssl_channel_credentials(pem("ca.pem"))
     with grpc.secure_channel(
         f"localhost:{port}", credentials, [("grpc.max_receive_message_length", -1)]

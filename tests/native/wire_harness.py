@@ -33,8 +33,11 @@ from pyetcd._native import (
     Limits,
     Meta,
     Server,
+    Tls,
     Wake,
 )
+from pyetcd.cluster.urls import parse_url
+from pyetcd.listen import Sockets
 
 CERTS = Path(__file__).parent / "certs"
 METHODS = [
@@ -52,6 +55,25 @@ NAMES = {UNARY: "UNARY", OPEN: "OPEN", MESSAGE: "MESSAGE", HALF_CLOSE: "HALF_CLO
 
 def pem(name: str) -> bytes:
     return (CERTS / name).read_bytes()
+
+
+def listen_tcp(
+    server: Server, port: int = 0, tls: Tls | None = None, also_plain: bool = False, **serves: bool
+) -> int:
+    """Returns the port."""
+    return _open(server, f"http://127.0.0.1:{port}", tls, also_plain, **serves)[1]
+
+
+def listen_unix(server: Server, path: str, tls: Tls | None = None) -> None:
+    _open(server, f"unix://{path}", tls, False)
+
+
+def _open(server: Server, url: str, tls: Tls | None, also_plain: bool, **serves: bool) -> Any:
+    entrance = Sockets().bind([parse_url(url)], **serves)[0]
+    entrance.tls, entrance.plain = tls, also_plain or tls is None
+    address = entrance.socket.getsockname()
+    entrance.open(server)
+    return address
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +107,7 @@ class Harness:
         self._thread.start()
 
     def listen(self) -> str:
-        self.port = self.server.listen_tcp("127.0.0.1", 0)
+        self.port = listen_tcp(self.server)
         return f"127.0.0.1:{self.port}"
 
     def _run(self) -> None:

@@ -117,7 +117,6 @@ class FakeServer:
         limits: object,
         *,
         streamed_paths: Sequence[str] = (),
-        reuse_port: bool = False,
         local_address: str | None = None,
     ) -> None:
         self.net = net
@@ -147,12 +146,8 @@ class FakeServer:
         self.push(HTTP, self._calls, request)
         return self._calls
 
-    def listen_tcp(self, host: str, port: int, *args: object, **kwargs: object) -> int:
-        self.net.listening[f"{host}:{port}"] = self
-        return port
-
-    def listen_unix(self, path: str, *args: object, **kwargs: object) -> None:
-        self.net.listening["unix:" + path] = self
+    def listen_at(self, target: str) -> None:
+        self.net.listening[target] = self
 
     def stop_accepting(self) -> None:
         for target in [target for target, server in self.net.listening.items() if server is self]:
@@ -448,7 +443,7 @@ class Member:
         self.server: FakeServer = self.wire.server  # type: ignore[assignment]
         self.transport = Transport(id, cluster_id, [self.url.text], self.wire, self.raft, loop)
         self.port = PeerPort(self.wire, self.transport, {}, {})
-        self.port.listen([self.url], None)
+        self.server.listen_at(self.url.host)
         self.wire.after_turn = self.transport.flush
         self.wire.start()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from pyetcd._native import HttpRequest, Meta
 from pyetcd.cluster.urls import Url, parse_urls
+from pyetcd.listen import Sockets
 from pyetcd.peer.port import PeerPort
 from pyetcd.peer.transport import Transport
 from pyetcd.peer.wire import PeerWire
@@ -83,7 +84,7 @@ class RaftMember:
         self.wire.after_turn = self.turn
 
     def start(self) -> None:
-        self.port.listen(self._urls, None)
+        self.port.listen(Sockets().bind(self._urls, grpc=False))
         self.wire.start()
         self._tick()
 

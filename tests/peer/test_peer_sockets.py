@@ -15,6 +15,7 @@ from peer_fakes import Data, FakeRaft
 
 from pyetcd._native import ClientTls, HttpRequest, Meta, Tls
 from pyetcd.cluster.urls import Url, parse_url
+from pyetcd.listen import Sockets
 from pyetcd.peer.context import Timeouts
 from pyetcd.peer.headers import Identity, hex_id
 from pyetcd.peer.port import PeerPort
@@ -46,7 +47,7 @@ class Member:
         self.transport = Transport(id, CLUSTER_ID, [url.text], self.wire, self.raft, loop, timeouts)
         self.port = PeerPort(self.wire, self.transport, {"/hello": _hello}, {})
         served = Tls(pem("server.pem"), pem("server.key"), pem("ca.pem")) if secure else None
-        self.port.listen([url], served)
+        self.port.listen(Sockets().bind([url], served, grpc=False))
         self.wire.after_turn = self.transport.flush
         self.wire.start()
 
@@ -223,7 +224,8 @@ def test_one_address_serves_both_schemes(tmp_path: Path) -> None:
         wire = PeerWire(loop, http_body_bytes=1 << 20, tls=tls, dial_timeout_seconds=1.0)
         transport = Transport(1, CLUSTER_ID, [plain.text], wire, FakeRaft(), loop)
         port = PeerPort(wire, transport, {"/hello": _hello}, {})
-        port.listen([plain, secure], Tls(pem("server.pem"), pem("server.key")))
+        served = Tls(pem("server.pem"), pem("server.key"))
+        port.listen(Sockets().bind([plain, secure], served, grpc=False))
         wire.start()
         for url in (plain, secure):
             assert (await wire.request(url, "GET", "/hello", timeout_seconds=5)).body == b"hello"

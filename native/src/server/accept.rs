@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::{poll_fn, Future};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use rustls::server::{Acceptor, ClientHello};
 use rustls::{Error, PeerIncompatible};
-use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
+use socket2::Socket as RawSocket;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
@@ -30,7 +29,6 @@ use super::{hello, http1, http2};
 use crate::dial::words;
 use crate::socket::Socket;
 
-const BACKLOG: i32 = 4096;
 /// The first byte of every TLS connection: a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// How long to wait when the process is out of descriptors.
@@ -43,35 +41,6 @@ pub struct Door {
     pub tls: Option<Arc<Current>>,
     pub also_plain: bool,
     pub serves: Serves,
-}
-
-pub fn bind_tcp(address: std::net::SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        socket.set_only_v6(only_v6)?;
-    }
-    listen(socket, &address.into())
-}
-
-/// A socket file somebody left behind is replaced; any other file is not.
-pub fn bind_unix(path: &str) -> io::Result<RawSocket> {
-    let address = SockAddr::unix(path)?;
-    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
-    }
-    listen(socket, &address)
-}
-
-fn listen(socket: RawSocket, address: &SockAddr) -> io::Result<RawSocket> {
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }
 
 enum Listener {
@@ -101,10 +70,15 @@ pub async fn serve(wire: Rc<Wire>, door: Door) -> io::Result<()> {
         Listener::Tcp(TcpListener::from_std(socket.into())?)
     };
     loop {
+        // Beyond the limit connections wait in the kernel.
+        let seat = wire.seats.clone().acquire_owned().await.expect("seats are never closed");
         match listener.accept().await {
             Ok((socket, address)) => {
                 let work = welcome(wire.clone(), socket, address, tls.clone(), also_plain, serves);
-                tokio::task::spawn_local(work);
+                tokio::task::spawn_local(async move {
+                    work.await;
+                    drop(seat);
+                });
             }
             // A client that has gone again, or no descriptors left: neither is the listener's end.
             Err(_) => sleep(ACCEPT_RETRY).await,

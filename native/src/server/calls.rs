@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::body::{Body, MESSAGE_HEADER_BYTES};
@@ -196,6 +197,8 @@ pub struct Wire {
     /// Paths of plain requests whose bodies are told of as they come.
     pub streamed_paths: Vec<String>,
     pub dials: Dials,
+    /// One permit for every connection that may be there at once.
+    pub seats: Arc<Semaphore>,
     calls: RefCell<Slab<Call>>,
     generation: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
@@ -211,6 +214,10 @@ impl Wire {
         counts: Arc<Counts>,
         streamed_paths: Vec<String>,
     ) -> Rc<Self> {
+        let seats = match limits.connections {
+            0 => Semaphore::MAX_PERMITS,
+            most => most.min(Semaphore::MAX_PERMITS),
+        };
         Rc::new(Self {
             queues,
             limits,
@@ -218,6 +225,7 @@ impl Wire {
             counts,
             streamed_paths,
             dials: Dials::default(),
+            seats: Arc::new(Semaphore::new(seats)),
             calls: RefCell::default(),
             generation: Cell::new(0),
             waiting: RefCell::default(),

@@ -19,6 +19,7 @@ pub struct Limits {
     pub stream_backlog_bytes: usize,
     pub max_pending_events: usize,
     pub header_bytes: u32,
+    pub connections: usize,
 }
 
 /// A duration from seconds; 0 is None.
@@ -44,6 +45,7 @@ impl Limits {
         stream_backlog_bytes = 1 << 20,
         max_pending_events = 16384,
         header_bytes = 1 << 20,
+        connections = 0,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -58,6 +60,7 @@ impl Limits {
         stream_backlog_bytes: usize,
         max_pending_events: usize,
         header_bytes: u32,
+        connections: usize,
     ) -> PyResult<Self> {
         if stream_backlog_bytes == 0 || max_pending_events == 0 {
             return Err(PyValueError::new_err("stream_backlog_bytes and max_pending_events must be positive"));
@@ -74,6 +77,7 @@ impl Limits {
             stream_backlog_bytes,
             max_pending_events,
             header_bytes,
+            connections,
         })
     }
 }

@@ -33,14 +33,15 @@ pub use meta::{HttpRequest, HttpResponse, Meta};
 pub use queues::{CANCEL, FAILED, HALF_CLOSE, HTTP, MESSAGE, OPEN, REJECTED, RESPONSE, UNARY, WRITABLE};
 pub use tls::Tls;
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
@@ -64,7 +65,6 @@ pub struct Server {
     counts: Arc<Counts>,
     /// Unary calls that take longer are named to Python.
     slow: Option<Duration>,
-    reuse_port: bool,
     /// Where connections to others come from, unless the system chooses.
     local: Option<IpAddr>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -73,18 +73,6 @@ pub struct Server {
 impl Server {
     fn known(&self) -> MutexGuard<'_, KnownCalls> {
         self.known.lock().expect("nobody panics while holding the calls")
-    }
-
-    fn open_door(
-        &self,
-        socket: socket2::Socket,
-        unix: bool,
-        tls: Option<&Bound<'_, Tls>>,
-        also_plain: bool,
-        serves: Serves,
-    ) {
-        let tls = tls.map(|tls| tls.get().current.clone());
-        self.queues.command(Command::Open(Door { socket, unix, tls, also_plain, serves }));
     }
 
     fn stop(&self, grace: Duration) {
@@ -115,7 +103,6 @@ impl Server {
         duration_bounds = vec![],
         caller_header = String::new(),
         streamed_paths = vec![],
-        reuse_port = false,
         local_address = None,
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -127,7 +114,6 @@ impl Server {
         duration_bounds: Vec<f64>,
         caller_header: String,
         streamed_paths: Vec<String>,
-        reuse_port: bool,
         local_address: Option<&str>,
     ) -> PyResult<Self> {
         let local = local_address.map(str::parse).transpose();
@@ -138,7 +124,7 @@ impl Server {
         let methods = Methods::new(methods);
         let thread = thread::spawn(queues.clone(), limits.clone(), methods, counts.clone(), streamed_paths)?;
         let (known, thread) = (Mutex::default(), Mutex::new(Some(thread)));
-        Ok(Self { queues, known, limits: limits.clone(), counts, slow, reuse_port, local, thread })
+        Ok(Self { queues, known, limits: limits.clone(), counts, slow, local, thread })
     }
 
     /// Bytes of gRPC messages received and sent, without their framing.
@@ -157,35 +143,25 @@ impl Server {
         self.counts.callers()
     }
 
-    /// Bind and start to accept; returns the port bound. OSError when it cannot.
-    #[pyo3(signature = (host, port, tls = None, also_plain = false, grpc = true, http = true))]
-    fn listen_tcp(
+    /// Take over a socket that listens.
+    #[pyo3(signature = (descriptor, tls = None, also_plain = false, grpc = true, http = true))]
+    fn listen(
         &self,
-        host: &str,
-        port: u16,
-        tls: Option<&Bound<'_, Tls>>,
-        also_plain: bool,
-        grpc: bool,
-        http: bool,
-    ) -> PyResult<u16> {
-        let socket = bind(host, port, self.reuse_port)
-            .map_err(|error| os_error(&error, &format!("listen tcp {host}:{port}")))?;
-        let bound = socket.local_addr()?.as_socket().map_or(port, |address| address.port());
-        self.open_door(socket, false, tls, also_plain, Serves { grpc, http });
-        Ok(bound)
-    }
-
-    #[pyo3(signature = (path, tls = None, also_plain = false, grpc = true, http = true))]
-    fn listen_unix(
-        &self,
-        path: &str,
+        descriptor: i32,
         tls: Option<&Bound<'_, Tls>>,
         also_plain: bool,
         grpc: bool,
         http: bool,
     ) -> PyResult<()> {
-        let socket = accept::bind_unix(path).map_err(|error| os_error(&error, &format!("listen unix {path}")))?;
-        self.open_door(socket, true, tls, also_plain, Serves { grpc, http });
+        if descriptor < 0 {
+            return Err(PyValueError::new_err("a descriptor is not negative"));
+        }
+        // SAFETY: the caller gives the descriptor away.
+        let socket = socket2::Socket::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        socket.set_nonblocking(true)?;
+        let unix = socket.local_addr()?.is_unix();
+        let tls = tls.map(|tls| tls.get().current.clone());
+        self.queues.command(Command::Open(Door { socket, unix, tls, also_plain, serves: Serves { grpc, http } }));
         Ok(())
     }
 
@@ -465,32 +441,4 @@ fn event_tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTupl
 
 fn bad(what: &str, value: &str) -> PyErr {
     PyValueError::new_err(format!("bad {what} {value:?}"))
-}
-
-/// Bind the first address of the host that works. An empty host is every address, IPv6 and IPv4.
-fn bind(host: &str, port: u16, reuse_port: bool) -> std::io::Result<socket2::Socket> {
-    if host.is_empty() {
-        let everywhere = std::net::SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-        let v4 = std::net::SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port));
-        return accept::bind_tcp(everywhere, false, reuse_port).or_else(|_| accept::bind_tcp(v4, false, reuse_port));
-    }
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-    let mut addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
-    // A name with addresses of both families listens on IPv4, as Go does.
-    addresses.sort_by_key(std::net::SocketAddr::is_ipv6);
-    for address in addresses {
-        match accept::bind_tcp(address, false, reuse_port) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn os_error(error: &std::io::Error, what: &str) -> PyErr {
-    match error.raw_os_error() {
-        Some(number) => PyOSError::new_err((number, format!("{what}: {error}"))),
-        None => PyOSError::new_err(format!("{what}: {error}")),
-    }
 }

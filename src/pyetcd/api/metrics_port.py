@@ -10,14 +10,15 @@ import asyncio
 from collections.abc import Sequence
 
 from pyetcd import logs
-from pyetcd._native import HTTP, REJECTED, HttpRequest, Limits, Server, Tls, Wake
+from pyetcd._native import HTTP, REJECTED, HttpRequest, Limits, Server, Wake
 from pyetcd.api.http import HttpRoutes
 from pyetcd.api.http_health import HealthChecks, HealthSource
 from pyetcd.api.http_metrics import Scrapes
-from pyetcd.cluster.urls import Url
+from pyetcd.listen import Entrance
 from pyetcd.logs.rejected import log_rejected
 
 EVENTS_PER_TURN = 64
+CONNECTIONS_MAX = 64
 
 _log = logs.get("api")
 
@@ -31,23 +32,17 @@ class MetricsPort:
         checks: HealthChecks,
         scrapes: Scrapes,
         loop: asyncio.AbstractEventLoop,
-        reuse_port: bool,
     ) -> None:
         self._loop = loop
         self._wake = Wake()
-        self._server = Server(self._wake, [], Limits(), reuse_port=reuse_port)
+        self._server = Server(self._wake, [], Limits(connections=CONNECTIONS_MAX))
         self._http = HttpRoutes(self._server, member, checks, scrapes)
 
-    def listen(self, urls: Sequence[Url], tls: Tls | None) -> None:
-        """Bind and serve. OSError when an address cannot be had. `tls` is needed where a URL is secure."""
-        for url in urls:
-            secured = tls if url.is_secure else None
-            assert secured is not None or not url.is_secure, "an https URL is never served in plain text"
-            if url.is_unix:
-                self._server.listen_unix(url.socket_path, secured, grpc=False)
-            else:
-                self._server.listen_tcp(url.hostname, int(url.port), secured, grpc=False)
-            _log.info("serving metrics", {"address": url.text})
+    def listen(self, entrances: Sequence[Entrance]) -> None:
+        """Serve from now on."""
+        for entrance in entrances:
+            entrance.open(self._server)
+            _log.info("serving metrics", {"address": entrance.url.text})
         self._loop.add_reader(self._wake.fileno(), self._turn)
 
     def _turn(self) -> None:

@@ -6,16 +6,17 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
 from pyetcd import logs
 from pyetcd._native import Limits, Meta, Server, Wake
 from pyetcd.api.auth import LOGGED, Auth
-from pyetcd.api.certificates import Certificates, describe
+from pyetcd.api.certificates import describe
 from pyetcd.api.cluster import Cluster
 from pyetcd.api.dispatch import AsyncUnary, Body, Dispatcher, Event, OnSlow, OpenStream, Outbox, Unary
 from pyetcd.api.election import Election
+from pyetcd.api.entrances import Entrances, log_serving
 from pyetcd.api.gateway.exchanges import Parts
 from pyetcd.api.gateway.gateway import Gateway
 from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
@@ -30,7 +31,6 @@ from pyetcd.api.inside import Inside
 from pyetcd.api.kv import KV
 from pyetcd.api.leadership import Leadership
 from pyetcd.api.lease import Leases
-from pyetcd.api.listeners import listen, log_serving, planned, warn_of_plain
 from pyetcd.api.local_counts import LocalCounts
 from pyetcd.api.lock import Lock
 from pyetcd.api.maintenance import Maintenance
@@ -43,6 +43,7 @@ from pyetcd.api.watch import Watch
 from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.auth.caller import NOBODY
 from pyetcd.auth.passwords import Passwords
+from pyetcd.listen import Entrance
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
@@ -73,8 +74,9 @@ class ClientServer:
         unix: Callable[[], float],
         hashing: Executor,
         tracing: Tracing | None = None,
+        connections: int = 0,
     ) -> None:
-        """`hashing`: where passwords are hashed."""
+        """`hashing`: where passwords are hashed. `connections`: of clients at once, 0 for any number."""
         config = member.config
         self._member = member
         self._wake = wake
@@ -95,11 +97,10 @@ class ClientServer:
         self._server = Server(
             wake,
             methods,
-            _limits(config),
+            _limits(config, connections),
             slow_seconds=slow_seconds,
             duration_bounds=HANDLING_BOUNDS if extensive else (),
             caller_header=CALLER_HEADER,
-            reuse_port=config.socket_reuse_port,
         )
         outbox = Outbox(self._server, loop)
         outbox.on_slow = note
@@ -168,7 +169,7 @@ class ClientServer:
         scrapes = Scrapes(registry)
         self._metrics_port: MetricsPort | None = None
         if config.listen_metrics_urls:
-            self._metrics_port = MetricsPort(member, checks, scrapes, loop, config.socket_reuse_port)
+            self._metrics_port = MetricsPort(member, checks, scrapes, loop)
         access = Access(frozenset(config.cors), frozenset(config.host_whitelist))
         self._outbox = outbox
         self._dispatcher = Dispatcher(
@@ -213,23 +214,17 @@ class ClientServer:
             extensive=extensive,
         )
         bind_wire(metrics, lambda: counts.with_bytes(server.message_bytes()), self.hub)
-        self._listeners = planned(config)
+        self._entrances: Sequence[Entrance] = ()
         self._serving = False
         self._leadership_timer: asyncio.TimerHandle | None = None
 
-    def listen(self, certificates: Certificates) -> None:
-        """Bind; connections wait until `serve`. OSError when an address cannot be had, BadCertificate."""
-        config = self._member.config
-        urls = config.listen_metrics_urls
-        warn_of_plain(config)
-        side = config.client_tls
-        tls = None
-        if any(each.secure for each in self._listeners):
-            tls = certificates.serve(side, check_address=False)
-        listen(self._server, self._listeners, tls)
+    def listen(self, entrances: Entrances) -> None:
+        """Accept; what clients ask waits until `serve`, metrics are told at once."""
+        self._entrances = entrances.clients
+        for entrance in entrances.clients:
+            entrance.open(self._server)
         if self._metrics_port is not None:
-            watched = any(url.is_secure for url in urls)
-            self._metrics_port.listen(urls, certificates.serve(side, check_address=True) if watched else None)
+            self._metrics_port.listen(entrances.metrics)
         self._loop.add_reader(self._wake.fileno(), self._turn)
 
     def serve(self) -> None:
@@ -242,7 +237,7 @@ class ClientServer:
             config = self._member.config
             told = {"tls-info": describe(config.client_tls), "cipher-suites": list(config.cipher_suites)}
             _log.info("starting with client TLS", told)
-        log_serving(self._listeners)
+        log_serving(self._entrances)
 
     def _check_leadership(self) -> None:
         self._leadership.check()
@@ -325,7 +320,7 @@ def _both(first: OnSlow, second: OnSlow) -> OnSlow:
     return note
 
 
-def _limits(config: ServerConfig) -> Limits:
+def _limits(config: ServerConfig, connections: int) -> Limits:
     streams = config.max_concurrent_streams
     return Limits(
         recv_message_bytes=config.max_receive_bytes,
@@ -336,4 +331,5 @@ def _limits(config: ServerConfig) -> Limits:
         keepalive_min_time=config.grpc_keepalive_min_time_seconds,
         stream_backlog_bytes=STREAM_BACKLOG_BYTES,
         header_bytes=HEADER_BYTES,
+        connections=connections,
     )

@@ -14,14 +14,14 @@ from urllib.parse import unquote
 
 from pyetcd import logs
 from pyetcd._native import CANCEL
-from pyetcd.cluster.urls import Url
+from pyetcd.listen import Entrance
 from pyetcd.peer import replies
 from pyetcd.peer.seams import Refused
 from pyetcd.peer.transport import Transport
 from pyetcd.peer.wire import PeerWire
 
 if TYPE_CHECKING:
-    from pyetcd._native import HttpRequest, Meta, Tls
+    from pyetcd._native import HttpRequest, Meta
 
 Handler = Callable[["HttpRequest", "Meta"], Awaitable[tuple[int, Sequence[tuple[str, str]], bytes]]]
 
@@ -47,23 +47,11 @@ class PeerPort:
         self._tasks: set[asyncio.Task[None]] = set()
         wire.on_request = self._request
 
-    def listen(self, urls: Sequence[Url], tls: Tls | None) -> None:
-        """Bind; requests wait until the wire is started. OSError when an address cannot be had. `tls` is
-        needed where a URL is secure; http and https of one address share a socket."""
-        places: dict[str, list[Url]] = {}
-        for url in urls:
-            places.setdefault(url.host + url.path, []).append(url)
-        server = self._wire.server
-        for same in places.values():
-            url = same[0]
-            secured = tls if any(each.is_secure for each in same) else None
-            plain = not all(each.is_secure for each in same)
-            assert secured is not None or plain, "a secure URL is never served in plain text"
-            if url.is_unix:
-                server.listen_unix(url.socket_path, secured, plain, grpc=False)
-            else:
-                server.listen_tcp(url.hostname, int(url.port), secured, plain, grpc=False)
-            _log.info("serving peer traffic", {"address": url.host + url.path})
+    def listen(self, entrances: Sequence[Entrance]) -> None:
+        """Accept; requests wait until the wire is started."""
+        for entrance in entrances:
+            entrance.open(self._wire.server)
+            _log.info("serving peer traffic", {"address": entrance.address})
 
     async def close(self) -> None:
         """Cancel what is still being answered."""

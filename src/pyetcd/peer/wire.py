@@ -62,8 +62,8 @@ class PeerWire:
     """Make it, `start` it, `close` it. Every method is called from the loop.
 
     `http_body_bytes` bounds requests and responses that are handed over whole. `tls`: how https URLs are
-    dialled; None: with the system's authorities and no certificate of our own. `reuse_port`: its listeners
-    share their ports. `local_address`: where it dials from; None: the system chooses.
+    dialled; None: with the system's authorities and no certificate of our own. `connections`: that others
+    may have to it at once, 0 for any number. `local_address`: where it dials from; None: the system chooses.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PeerWire:
         http_body_bytes: int,
         tls: ClientTls | None,
         dial_timeout_seconds: float,
-        reuse_port: bool = False,
+        connections: int = 0,
         local_address: str | None = None,
     ) -> None:
         self._loop = loop
@@ -82,13 +82,13 @@ class PeerWire:
             http_body_bytes=http_body_bytes,
             stream_backlog_bytes=STREAM_BACKLOG_BYTES,
             header_bytes=HEADER_BYTES,
+            connections=connections,
         )
         self.server = Server(
             self._wake,
             [],
             limits,
             streamed_paths=(SNAPSHOT_PATH,),
-            reuse_port=reuse_port,
             local_address=local_address,
         )
         self._tls = tls

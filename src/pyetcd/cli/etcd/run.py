@@ -9,25 +9,35 @@ import random
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from google.protobuf.message import DecodeError
 
 from pyetcd import logs
 from pyetcd._native import Appender, Wake
 from pyetcd.api.certificates import BadCertificate, Certificates
-from pyetcd.api.peers import listen_to_peers
+from pyetcd.api.entrances import Entrances, Unclaimed, bind_all
 from pyetcd.api.self_signed import CannotSign, with_certificates
 from pyetcd.api.server import ClientServer
 from pyetcd.api.tracing import Tracing, TracingUnavailable
 from pyetcd.auth.provider import make_tokens
 from pyetcd.auth.tokens import BadTokenOptions
+from pyetcd.cli.etcd.descriptors import (
+    RESERVED,
+    TOO_LOW,
+    Connections,
+    TooFewDescriptors,
+    connections,
+    raise_limit,
+)
 from pyetcd.cli.etcd.local_address import local_address
 from pyetcd.cli.etcd.memory_lock import lock_memory
-from pyetcd.cli.etcd.systemd import notify_ready
+from pyetcd.cli.etcd.systemd import notify_ready, passed_sockets
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
 from pyetcd.cluster.versions import NewerCluster
 from pyetcd.lease.lease import BadLease
+from pyetcd.listen import Sockets
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_log import log_start
 from pyetcd.member.corruption import Inconsistent
@@ -39,7 +49,10 @@ from pyetcd.member.member import Member
 from pyetcd.member.metrics import MemberMetrics
 from pyetcd.member.opening import CannotOpen, open_member
 from pyetcd.member.process_metrics import ProcessMetrics
+from pyetcd.member.serving import Serving
 from pyetcd.metrics import Registry
+from pyetcd.peer.endpoints import Endpoints
+from pyetcd.peer.port import PeerPort
 from pyetcd.peer.wire import PeerWire
 from pyetcd.storage.backend import BackendFailed
 from pyetcd.storage.bolt import DatabaseError
@@ -52,7 +65,7 @@ FAILED = 1
 PEER_BODY_BYTES = 64 << 20
 REMOVED_SECONDS = 1.0  # until a member that was removed ends, so that its last word gets out
 REMOVED = "the member has been permanently removed from the cluster"
-SETUP_FAILED = "setting up serving from embedded etcd failed."
+SETUP_FAILED = "discovery failed"  # etcd's words, whatever it was that failed
 
 REFUSALS = (
     BadCertificate,
@@ -65,6 +78,7 @@ REFUSALS = (
     DatabaseError,
     NewerCluster,
     TracingUnavailable,
+    Unclaimed,
     WalError,
     OSError,
 )
@@ -76,6 +90,7 @@ async def run(config: ServerConfig) -> int:
     with (
         ThreadPoolExecutor(4, "etcd-io") as executor,
         ThreadPoolExecutor(os.cpu_count(), "etcd-hash") as hashing,
+        ExitStack() as undo,
     ):
         try:
             if config.memory_mlock:
@@ -84,16 +99,24 @@ async def run(config: ServerConfig) -> int:
             if config.tracing.enabled:
                 soon = asyncio.get_running_loop().call_soon_threadsafe
                 tracing = Tracing(config.tracing, time.time, soon)
+            allowed = connections(raise_limit())
             config = with_certificates(files, config, time.time())
+            certificates = Certificates(files, config)
+            sockets = Sockets(passed_sockets(os.environ), reuse_port=config.socket_reuse_port)
+            entrances = bind_all(config, certificates, sockets)
+            undo.callback(entrances.close)
             initialized = exists(files, config.effective_wal_dir)
             initial = None if initialized else await find_initial(config, executor)
             local = local_address(config)
             log_start(config, member_initialized=initialized, initial=initial, local_address=local)
             try:
-                return await _serve(config, initial, files, executor, hashing, tracing, local)
+                doors = (certificates, entrances, allowed)
+                return await _serve(config, initial, files, executor, hashing, tracing, local, *doors)
             finally:
                 if tracing is not None:
                     await asyncio.get_running_loop().run_in_executor(executor, tracing.close)
+        except TooFewDescriptors as error:
+            _log.fatal(TOO_LOW, {"limit": error.limit, "recommended-limit": RESERVED})
         except REFUSALS as error:
             _log.fatal(SETUP_FAILED, {"error": str(error)})
         except Exception as error:  # nobody foresaw it: say where it comes from, in the same one line
@@ -109,6 +132,9 @@ async def _serve(
     hashing: ThreadPoolExecutor,
     tracing: Tracing | None,
     local: str | None,
+    certificates: Certificates,
+    entrances: Entrances,
+    allowed: Connections,
 ) -> int:
     loop = asyncio.get_running_loop()
     logs.attach(loop)
@@ -146,14 +172,13 @@ async def _serve(
             end(0)
 
     loop.set_exception_handler(unhandled)
-    certificates = Certificates(files, config)
     server_name = initial.server_name if initial is not None else ""
     peer_wire = PeerWire(
         loop,
         http_body_bytes=max(PEER_BODY_BYTES, 2 * config.max_request_bytes),
         tls=certificates.dial(config.peer_tls, server_name, lambda tls: peer_wire.use_tls(tls)),
         dial_timeout_seconds=config.peer_dial_timeout_seconds,
-        reuse_port=config.socket_reuse_port,
+        connections=allowed.peers,
         local_address=local,
     )
     peer_wire.start()
@@ -179,9 +204,13 @@ async def _serve(
         Instruments(metrics, member, appender, loop.time, time.time)
         process = ProcessMetrics(registry, files, loop.time, time.time)
         lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
-        server = ClientServer(member, wake, registry, metrics, loop, chance, time.time, hashing, tracing)
-        server.listen(certificates)
-        peer_port = listen_to_peers(certificates, config, peer_wire, member)
+        server = ClientServer(
+            member, wake, registry, metrics, loop, chance, time.time, hashing, tracing, allowed.clients
+        )
+        server.listen(entrances)
+        peer_port = PeerPort(peer_wire, member.transport, {}, {"/": Endpoints(Serving(member)).handle})
+        peer_port.listen(entrances.peers)
+        peer_wire.after_turn = member.end_of_turn
     except (BadLease, DecodeError, ValueError) as error:
         opened.discard()
         raise CannotOpen(f"{opened.backend.path}: what it holds cannot be read: {error}") from None
