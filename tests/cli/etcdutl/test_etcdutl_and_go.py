@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from help_shape import shape
 from servers import GoEtcd, free_port
 from utl_runner import Made, Utl, content
 
@@ -27,8 +28,39 @@ LINES = f"""
 snapshot status snap.db
 snapshot status snap.db -w json
 snapshot status snap.db -w table
+snapshot status snap.db -w fields
+snapshot status snap.db -w protobuf
+snapshot status snap.db -w xml
+snapshot status nowhere -w xml
+snapshot status
+snapshot status snap.db copy.db
 hashkv copy.db
 hashkv copy.db -w json
+hashkv copy.db -w table
+hashkv copy.db -w fields
+hashkv copy.db -w protobuf
+hashkv copy.db -w xml
+hashkv nowhere
+hashkv
+hashkv --rev x copy.db
+version
+version -w json
+version --timeout 1
+snapshot restore
+snapshot restore snap.db --mark-compacted
+snapshot restore snap.db --bump-revision 1
+snapshot restore snap.db --bump-revision -1
+snapshot restore nowhere.db --data-dir six
+snapshot restore snap.db --data-dir six --initial-cluster nonsense
+snapshot restore snap.db --data-dir six --initial-advertise-peer-urls http://127.0.0.1:9
+snapshot restore snap.db --data-dir six --wal-dir .
+snapshot restore snap.db --data-dir .
+migrate --data-dir x
+migrate --data-dir x --target-version 3
+migrate --data-dir x --target-version 3.4
+migrate --data-dir x --target-version 3.6
+nonsense
+defrag
 hashkv copy.db --rev 9
 hashkv copy.db --rev 5
 hashkv copy.db --rev 99
@@ -62,7 +94,7 @@ LAST = "hashkv bumped/member/snap/db"
 
 def _masked(text: str) -> str:
     text = STACK.sub("", BBOLT.sub("", text))
-    return TOOK.sub('"took": T', STAMP.sub(r"T\t\1\t", text))
+    return TOOK.sub('"took": T', STAMP.sub(r"T\t\1\t", "\n".join(shape(text))))
 
 
 def test_the_same_command_lines_have_the_same_ends(

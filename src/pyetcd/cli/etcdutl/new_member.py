@@ -13,11 +13,7 @@ from pyetcd.cluster.same_urls import (
     address_text,
     advertising_problem,
     duplicate,
-    lengths_differ,
-    resolved_difference,
     same,
-    to_resolve,
-    unresolved,
 )
 from pyetcd.cluster.urls import Url, UrlError, cluster_text, parse_cluster, parse_urls
 
@@ -58,20 +54,19 @@ def new_member(name: str, peer_urls: str, initial_cluster: str, token: str) -> N
 def _differ(own: Sequence[Url], initial: Sequence[Url]) -> str | None:
     """How what a member advertises differs from what the cluster knows it by, names resolved where needed."""
     if same(own, initial):
-        return None
-    why = lengths_differ(own, initial)
-    if why is not None:
-        return why
-    addresses: dict[str, str] = {}
-    for url in to_resolve((*own, *initial)):
-        try:
-            addresses[url.host] = _resolved(url)
-        except OSError as error:
-            return unresolved(url, error.strerror or error)
-    return resolved_difference(own, initial, addresses)
+        return None  # and nothing that waits is imported
+    import asyncio
+
+    from pyetcd.member.initial import Comparison
+
+    async def compared() -> str | None:
+        return await Comparison(_resolved).difference(own, initial)
+
+    return asyncio.run(compared())
 
 
-def _resolved(url: Url) -> str:
+async def _resolved(url: Url) -> str:
+    """There is one thing to do here, so the loop may wait for it."""
     from pyetcd.cluster import dns
 
     return address_text(dns.address(url.hostname, int(url.port or 0)), url.port)
