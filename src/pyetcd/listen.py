@@ -120,7 +120,8 @@ def _bind_tcp(host: str, port: int, reuse_port: bool) -> socket.socket:
 def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
     if not host:
         return [(socket.AF_INET6, ("::", port)), (socket.AF_INET, ("0.0.0.0", port))]
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # In bytes: Python would load a codec for names in other scripts, which URLs do not have.
+    found = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     pairs = [(int(family), (str(address[0]), port)) for family, _, _, _, address in found]
     return sorted(pairs, key=lambda pair: pair[0] == socket.AF_INET6)
 

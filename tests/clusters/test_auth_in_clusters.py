@@ -87,8 +87,8 @@ def test_a_locked_cluster_of_both_kinds_is_one(start: Start, leading: str) -> No
     chance = random.Random(1)
     serializable = RangeRequest(key=b"own/", serializable=True)
 
-    def all_know_the_token() -> bool:
-        return all(not low.told(member, "KV/Range", serializable) for member in members)
+    def all_know_the_token(caller: Caller = low) -> bool:
+        return all(not caller.told(member, "KV/Range", serializable) for member in members)
 
     for number in range(12):
         low.login(members[number % 3])
@@ -106,6 +106,7 @@ def test_a_locked_cluster_of_both_kinds_is_one(start: Start, leading: str) -> No
         )
         assert low.told(chance.choice(members), "KV/Txn", both) == DENIED
     root.login(members[0])
+    until(lambda: all_know_the_token(root), "all know the token")
     assert root.told(members[1], "Lease/LeaseGrant", LeaseGrantRequest(ID=5, TTL=2)) == ""
     assert root.told(members[2], "KV/Put", PutRequest(key=b"leased", lease=5)) == ""
 

@@ -24,6 +24,7 @@ from crash_power import Image, PowerAppender, PowerFiles
 from google.protobuf.message import Message
 
 from pyetcd import logs
+from pyetcd.cluster.datadir import DataDirError
 from pyetcd.member import snapshots
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
@@ -332,5 +333,5 @@ def test_whenever_power_fails_everything_acknowledged_is_there(
 def test_a_member_that_does_not_sync_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk of these tests does lose what is not synced."""
     monkeypatch.setattr(snapshots, "PURGE_SECONDS", 0.02)
-    with pytest.raises((AssertionError, WalError, DatabaseError, CannotOpen)):
+    with pytest.raises((AssertionError, WalError, DatabaseError, DataDirError, CannotOpen)):
         asyncio.run(live_and_die(tmp_path, SEED, fsync=False))

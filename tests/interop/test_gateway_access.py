@@ -65,7 +65,7 @@ def test_without_the_gateway_its_paths_are_not_there(twins: Twins) -> None:
     both = twins(enable_grpc_gateway="false")
     for path in (RANGE, "/v3/", "/v3", "/v3beta/kv/range"):
         assert both.same(Asked(path, BODY)).status == 404
-    assert both.same(Asked("/version", method="GET")).status == 200
+    assert both.same(Asked("/health", method="GET")).status == 200
 
 
 def test_only_origins_that_are_listed_are_told_they_may_ask(twins: Twins) -> None:

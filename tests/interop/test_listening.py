@@ -122,9 +122,9 @@ def test_two_members_share_a_port_only_if_both_say_so(tmp_path: Path, started: l
     started.append(shared)
     ports = shared.port, shared.peer_port
     started.append(Etcd(tmp_path / "second", ports, socket_reuse_port="true"))
-    with pytest.raises(AssertionError, match="Address already in use"):
+    with pytest.raises(AssertionError, match="address already in use"):
         Etcd(tmp_path / "third", ports)
     alone = Etcd(tmp_path / "fourth")
     started.append(alone)
-    with pytest.raises(AssertionError, match="Address already in use"):
+    with pytest.raises(AssertionError, match="address already in use"):
         Etcd(tmp_path / "fifth", (alone.port, alone.peer_port), socket_reuse_port="true")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -43,7 +43,7 @@ class Kept:
         self.buckets.put(META, b"term", (2).to_bytes(8, "big"))
         self.buckets.put(META, STORAGE_VERSION, b"3.7.0")
         self.entries: Sequence[Entry] | None = []
-        self.find_entries: Callable[[], Sequence[Entry] | None] = lambda: self.entries
+        self.find_entries: Callable[[], Awaitable[Sequence[Entry] | None]] = self.entries_at_once
         self.other = SERVER_VERSION
         self.asked: list[tuple[int, object]] = []
         self.keeper = VersionKeeper(
@@ -58,6 +58,9 @@ class Kept:
             1.0,
             CHECK_SECONDS,
         )
+
+    async def entries_at_once(self) -> Sequence[Entry] | None:
+        return self.entries
 
     async def request(self, kind: int, payload: bytes, request: object) -> None:
         self.asked.append((kind, request))
@@ -126,13 +129,28 @@ def test_a_long_log_is_looked_at_to_its_end_in_slices() -> None:
 
 def test_a_cluster_that_changes_its_version_meanwhile_is_followed_anew() -> None:
     def change(kept: Kept) -> None:
-        def looked_at() -> Sequence[Entry]:
+        async def looked_at() -> Sequence[Entry]:
             asyncio.get_running_loop().call_soon(setattr, kept.cluster, "version", Version(3, 7))
             return entries(*[OLD] * (SLICE_ENTRIES * 3))
 
         kept.find_entries = looked_at
 
     assert seen(change, 5.5).storage == b"3.7.0"
+
+
+def test_a_snapshot_that_is_being_taken_is_waited_for() -> None:
+    def after(seconds: float) -> Callable[[Kept], None]:
+        def change(kept: Kept) -> None:
+            async def once_taken() -> Sequence[Entry]:
+                await asyncio.sleep(seconds)
+                return []
+
+            kept.find_entries = once_taken
+
+        return change
+
+    assert seen(after(3600.0), 60.0).storage == b"3.7.0"
+    assert seen(after(1.0), 7.0).storage == b"3.6.0"
 
 
 def test_the_leader_ends_a_downgrade_once_all_members_have_made_it() -> None:

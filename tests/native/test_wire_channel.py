@@ -84,7 +84,9 @@ def test_unknown_methods_are_unimplemented(channel):
 def test_a_deadline_that_passes_is_deadline_exceeded(channel):
     with pytest.raises(RpcError) as caught:
         channel.unary(PREFIX + "Hold", b"", timeout=0.1)
-    assert (caught.value.code, caught.value.message) == (4, "context deadline exceeded")
+    assert caught.value.code == 4
+    # grpcio's server may be the first to say so.
+    assert caught.value.message in ("context deadline exceeded", "Deadline Exceeded")
 
 
 def test_metadata_is_sent(grpcio_port):

@@ -115,16 +115,21 @@ class Retention:
         self._noted = self.snapshot_index = storage.snapshot().index
         self._forced = False
         self._saving = False
+        self._settled = asyncio.Event()  # none is being taken, or will be after the next entry
+        self._settled.set()
         self.on_saved: Callable[[Saved], None] = lambda saved: None
 
     def force(self) -> None:
         """Take a snapshot after the entry that is being applied, however few there were since the last."""
         self._forced = True
+        self._settled.clear()
 
     def installed(self, index: int) -> None:
         """The database is a leader's snapshot of `index`, and the log has a marker that says so."""
         self._noted = self.snapshot_index = index
         self._forced = False
+        if not self._saving:
+            self._settled.set()
         self._wal.release(index)
         self._spawn(self._in_executor(lambda: self._snapshots.release_databases(index)))
 
@@ -162,8 +167,10 @@ class Retention:
         """Remove the oldest files of each kind beyond those that are to be kept."""
         await self._in_executor(self._purge)
 
-    def entries_since(self) -> Sequence[Entry] | None:
-        """The log behind the last snapshot; None while the cache has forgotten some of it."""
+    async def entries_since(self) -> Sequence[Entry] | None:
+        """The log behind the last snapshot, once one that is being taken is on disk; None while the cache has
+        forgotten some of it."""
+        await self._settled.wait()
         first, last = self.snapshot_index + 1, self._storage.last_index()
         if first > last:
             return []
@@ -208,6 +215,7 @@ class Retention:
         )
         self._forced = False
         self._saving = True
+        self._settled.clear()
         cluster, noted = self._cluster, self._note(index)
         data = membership_json(cluster.list(), cluster.removed, cluster.version)
         conf_state = encode_conf_state(noted.metadata.conf_state)
@@ -234,6 +242,8 @@ class Retention:
             self._on_failure(error)
         finally:
             self._saving = False
+            if not self._forced:
+                self._settled.set()
 
     def _check_flushed(self, index: int) -> None:
         pinned = self._backend.pin()

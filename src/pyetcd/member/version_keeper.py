@@ -54,14 +54,14 @@ class VersionKeeper:
         calls: Calls,
         request: Callable[[int, bytes, Message], Awaitable[object]],
         current: Callable[[], Awaitable[object]],
-        entries: Callable[[], Sequence[Entry] | None],
+        entries: Callable[[], Awaitable[Sequence[Entry] | None]],
         timeout_seconds: float,
         downgrade_check_seconds: float,
     ) -> None:
         """`request`: send one through the log. `current`: returns when this member has applied what the
-        cluster had committed. `entries`: the log behind the last snapshot, None while that is not at hand.
-        `timeout_seconds`: for a member to tell its version. `downgrade_check_seconds`: how often the leader
-        looks whether a downgrade is done; 0 for never."""
+        cluster had committed. `entries`: the log behind the last snapshot on disk, None while that is not at
+        hand. `timeout_seconds`: for a member to tell its version. `downgrade_check_seconds`: how often the
+        leader looks whether a downgrade is done; 0 for never."""
         self._cluster = cluster
         self._backend = backend
         self._position = position
@@ -180,7 +180,7 @@ class VersionKeeper:
                 raise CannotMigrate("cannot detect storage schema version: missing term information")
             steps = plan(storage, cluster)
             if cluster < storage:
-                entries = self._entries()
+                entries = await self._entries()
                 if entries is None:
                     return
                 check_log(cluster, await _needed(entries))
