@@ -48,7 +48,7 @@ def check_is_there(files: Files, path: str) -> str | None:
 def open_to_read(files: Files, path: str, call: Invocation) -> Database:
     """The database at `path`, which stays as it is. Exit when it is none, or locked for too long."""
     try:
-        return _patiently(lambda: Database.open(files, path, read_only=True), call)
+        return patiently(lambda: Database.open(files, path, read_only=True), call.number("timeout"))
     except (DatabaseError, OSError) as error:
         raise Exit(ERROR, reason(error)) from None
 
@@ -56,7 +56,7 @@ def open_to_read(files: Files, path: str, call: Invocation) -> Database:
 def open_to_write(files: Files, path: str, call: Invocation) -> Backend:
     """The database at `path`, locked. Exit, after a log line, when it is none, or locked for too long."""
     try:
-        return _patiently(lambda: Backend.open(files, path, None), call)
+        return patiently(lambda: Backend.open(files, path, None), call.number("timeout"))
     except (DatabaseError, OSError) as error:
         _log.fatal("failed to open database", {"path": path, "error": reason(error)})
         raise Exit(PANIC) from None
@@ -73,9 +73,8 @@ def reason(error: DatabaseError | OSError) -> str:
     return str(error)
 
 
-def _patiently(open_it: Callable[[], T], call: Invocation) -> T:
+def patiently(open_it: Callable[[], T], timeout_ns: int) -> T:
     """DatabaseLocked only when `--timeout` is over; 0 is for ever."""
-    timeout_ns = call.number("timeout")
     end = time.monotonic_ns() + timeout_ns
     while True:
         try:

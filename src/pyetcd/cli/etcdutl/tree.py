@@ -44,6 +44,15 @@ def root() -> Command:
                 flags=[number("rev", "hash up to this revision (default: the latest)")],
                 check=exactly_one,
             ),
+            Command(
+                "check",
+                "Tell whether a stopped member's data directory is sound; reads only",
+                later("check", "check"),
+                flags=[
+                    needed("data-dir", "data directory of the member (required)"),
+                    text("wal-dir", "", "directory of the log (default: within --data-dir)"),
+                ],
+            ),
             Command("version", "Show etcdutl's version", later("about", "version")),
             completion_command("etcdutl", later("about", "completion")),
             Command(
