@@ -24,6 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "member": {*STATE, "peer", "_native", "logs", "metrics"},
     "api": {*STATE, "listen", "peer", "member", "_native", "logs", "metrics"},
     "cli": {*STATE, "listen", "peer", "member", "api", "_native", "logs", "metrics"},
+    "embed": {"storage", "member", "cli", "launching", "logs"},
+    "testing": {"launching"},
+    "launching": set(),
 }
 LEAVES = {"version", "logs"}  # known to everyone but to each other
 

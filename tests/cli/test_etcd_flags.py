@@ -13,6 +13,7 @@ from pyetcd import logs
 from pyetcd.cli.etcd import main
 from pyetcd.cli.etcd.assemble import with_fields
 from pyetcd.cli.etcd.flag_table import BY_NAME, FLAGS, SECTIONS, Kind
+from pyetcd.cli.etcd.host import Host
 from pyetcd.logs.sinks import Writer
 from pyetcd.member.config import ServerConfig
 
@@ -28,7 +29,7 @@ class Etcd:
         self.out = ""
         self.err = ""
 
-    async def run(self, config: ServerConfig) -> int:
+    async def run(self, config: ServerConfig, host: Host) -> int:
         self.config = config
         return 0
 

@@ -165,6 +165,7 @@ def _run(config: ServerConfig) -> int:
 
     from pyetcd.cli.etcd.data_dir import DataDirError, look_at_data_dir
     from pyetcd.cli.etcd.default_host import default_host
+    from pyetcd.cli.etcd.host import OwnProcess
     from pyetcd.cli.etcd.run import run
     from pyetcd.storage.files import OsFiles
 
@@ -175,7 +176,7 @@ def _run(config: ServerConfig) -> int:
     try:
         look_at_data_dir(OsFiles(), config.data_dir)
         check_start(config)
-        code = asyncio.run(run(config))
+        code = asyncio.run(run(config, OwnProcess()))
     except DataDirError as error:
         _log.fatal(error.message, error.fields)
         return 1

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 
 from google.protobuf.message import DecodeError
 
@@ -30,9 +28,9 @@ from pyetcd.cli.etcd.descriptors import (
     connections,
     raise_limit,
 )
+from pyetcd.cli.etcd.host import Host
 from pyetcd.cli.etcd.local_address import local_address
 from pyetcd.cli.etcd.memory_lock import lock_memory
-from pyetcd.cli.etcd.systemd import notify_ready, passed_sockets
 from pyetcd.cluster.bootstrap import BadCluster
 from pyetcd.cluster.datadir import DataDirError
 from pyetcd.cluster.versions import NewerCluster
@@ -84,14 +82,13 @@ REFUSALS = (
 )
 
 
-async def run(config: ServerConfig) -> int:
-    """Serve until SIGTERM or SIGINT, or until the disk fails. Returns the exit code, or minus the signal."""
+async def run(config: ServerConfig, host: Host) -> int:
+    """Serve until the host ends it, or until the disk fails. Returns the exit code, or minus the signal."""
     files = OsFiles()
-    with (
-        ThreadPoolExecutor(4, "etcd-io") as executor,
-        ThreadPoolExecutor(os.cpu_count(), "etcd-hash") as hashing,
-        ExitStack() as undo,
-    ):
+    host.begins(asyncio.get_running_loop())
+    async with AsyncExitStack() as undo:
+        executor = undo.enter_context(ThreadPoolExecutor(4, "etcd-io"))
+        hashing = undo.enter_context(ThreadPoolExecutor(os.cpu_count(), "etcd-hash"))
         try:
             if config.memory_mlock:
                 lock_memory()
@@ -102,7 +99,7 @@ async def run(config: ServerConfig) -> int:
             allowed = connections(raise_limit())
             config = with_certificates(files, config, time.time())
             certificates = Certificates(files, config)
-            sockets = Sockets(passed_sockets(os.environ), reuse_port=config.socket_reuse_port)
+            sockets = Sockets(host.passed_sockets(), reuse_port=config.socket_reuse_port)
             entrances = bind_all(config, certificates, sockets)
             undo.callback(entrances.close)
             initialized = exists(files, config.effective_wal_dir)
@@ -110,17 +107,20 @@ async def run(config: ServerConfig) -> int:
             local = local_address(config)
             log_start(config, member_initialized=initialized, initial=initial, local_address=local)
             try:
-                doors = (certificates, entrances, allowed)
-                return await _serve(config, initial, files, executor, hashing, tracing, local, *doors)
+                outside = (certificates, entrances, allowed, host, undo)
+                return await _serve(config, initial, files, executor, hashing, tracing, local, *outside)
             finally:
                 if tracing is not None:
                     await asyncio.get_running_loop().run_in_executor(executor, tracing.close)
         except TooFewDescriptors as error:
             _log.fatal(TOO_LOW, {"limit": error.limit, "recommended-limit": RESERVED})
+            host.failed(error)
         except REFUSALS as error:
             _log.fatal(SETUP_FAILED, {"error": str(error)})
+            host.failed(error)
         except Exception as error:  # nobody foresaw it: say where it comes from, in the same one line
             _log.fatal(SETUP_FAILED, {"error": repr(error)}, exc=error)
+            host.failed(error)
         return 1
 
 
@@ -135,9 +135,10 @@ async def _serve(
     certificates: Certificates,
     entrances: Entrances,
     allowed: Connections,
+    host: Host,
+    undo: AsyncExitStack,
 ) -> int:
     loop = asyncio.get_running_loop()
-    logs.attach(loop)
     ended: asyncio.Future[int] = loop.create_future()
     failures: list[BaseException] = []
 
@@ -151,6 +152,7 @@ async def _serve(
         failures.append(error)
         foreseen = isinstance(error, BackendFailed | DatabaseError | OSError)
         _log.fatal("the member cannot go on", {"error": str(error)}, exc=None if foreseen else error)
+        host.failed(error)
         end(FAILED)
 
     def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -182,8 +184,10 @@ async def _serve(
         local_address=local,
     )
     peer_wire.start()
+    undo.push_async_callback(peer_wire.close)  # both may be closed twice: by a start that fails, only here
     wake = Wake()
     appender = Appender(wake)
+    undo.callback(appender.close)
     chance = random.Random()
     beginning = await find_cluster(config, files, peer_wire, executor, initial=initial)
     tokens = make_tokens(
@@ -217,8 +221,7 @@ async def _serve(
     except Exception:
         opened.discard()
         raise
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end, -number)
+    host.started(loop, end)
     published = asyncio.Event()
     member.start()
     certificates.start(loop, executor)
@@ -228,11 +231,10 @@ async def _serve(
     ended.add_done_callback(lambda future: published.set())
     await published.wait()
     if not ended.done():
-        gc.collect()
-        gc.freeze()  # what was loaded stays; the collector need not walk it again
+        host.loaded()
         server.serve()
         _log.info("ready to serve client requests")
-        notify_ready(os.environ)
+        host.ready()
     code = await ended
     _log.info("closing etcd server", {"name": config.name, "data-dir": config.data_dir})
     publishing.cancel()
