@@ -39,6 +39,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<server::Server>()?;
     module.add_class::<client::Channel>()?;
     module.add_class::<client::ClientStream>()?;
+    module.add_class::<client::Calls>()?;
     module.add("RpcError", module.py().get_type::<client::RpcError>())?;
     module.add_function(wrap_pyfunction!(crc::crc32c, module)?)?;
     module.add_function(wrap_pyfunction!(pages::find_many, module)?)?;

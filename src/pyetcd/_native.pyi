@@ -335,6 +335,9 @@ class Channel:
         server_name: str | None = ...,
         insecure_skip_verify: bool = ...,
         connect_timeout: float = ...,
+        keepalive_time: float = ...,  # seconds between two pings, 0: none
+        keepalive_timeout: float = ...,
+        keepalive_idle: bool = ...,  # also while there is no call
     ) -> None: ...
     def unary(
         self,
@@ -357,3 +360,38 @@ class ClientStream:
         """The next message, or None at a good end. RpcError at a bad one; TimeoutError when `timeout` passes.
         Returns early with KeyboardInterrupt on SIGINT."""
     def cancel(self) -> None: ...
+
+@final
+class Calls:
+    """Calls over channels for a loop: begun at once, their answers drained. At most 16 messages of a stream
+    lie in the queue before `read` asks for more."""
+
+    def __init__(self, wake: Wake) -> None: ...
+    def unary(
+        self,
+        channel: Channel,
+        path: str,
+        payload: bytes,
+        metadata: Sequence[tuple[str, str]] = ...,
+        timeout: float | None = ...,
+    ) -> int:
+        """Begin a unary call; returns its number."""
+    def open(
+        self,
+        channel: Channel,
+        path: str,
+        metadata: Sequence[tuple[str, str]] = ...,
+        timeout: float | None = ...,
+    ) -> int:
+        """Open a stream; returns its number."""
+    def send(self, call: int, payload: bytes) -> bool:
+        """Queue a message on a stream. False: 1024 are unsent, or the stream is over."""
+    def half_close(self, call: int) -> None: ...
+    def read(self, call: int, count: int) -> None:
+        """`count` messages of a stream have been dealt with."""
+    def cancel(self, call: int) -> None:
+        """Give a call up; nothing more is said of it."""
+    def under_way(self) -> int: ...
+    def drain(self, max_news: int) -> list[tuple[int, bytes | None, int, str]]:
+        """Up to `max_news` of `(call, message, code, text)`. Without a message the call has ended with that
+        status; a unary call has ended with its message."""

@@ -30,6 +30,8 @@ pub struct Outgoing(pub Bytes);
 pub struct Request {
     head: http::Request<()>,
     deadline: Option<Instant>,
+    /// As long as this lives the connection is in use.
+    _use: Arc<()>,
 }
 
 impl Request {
@@ -57,7 +59,8 @@ impl Request {
             let value = HeaderValue::from_str(value).map_err(|_| format!("bad value of metadata key {name:?}"))?;
             headers.append(parsed, value);
         }
-        Ok(Self { head, deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)) })
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Ok(Self { head, deadline, _use: link.users.clone() })
     }
 }
 

@@ -1,13 +1,15 @@
 //! A channel's connection, with grpc-go's words for what goes wrong.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use h2::{Ping, PingPong};
 use http::uri::{Authority, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::dial::{Target, Tls};
 use crate::server::Status;
@@ -20,14 +22,36 @@ const WINDOW_BYTES: u32 = 8 << 20;
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
+/// How a connection is asked for signs of life.
+#[derive(Clone, Copy)]
+pub struct KeepAlive {
+    pub every: Duration,
+    /// How long an answer may take.
+    pub patience: Duration,
+    /// Also while no call uses the connection.
+    pub idle: bool,
+}
+
+/// What there is of a connection, or why there is none.
+#[derive(Default)]
+struct Present {
+    sender: Option<SendRequest<Bytes>>,
+    failure: Option<(u32, String)>,
+}
+
 /// A channel's connection, present or to be made.
 pub struct Link {
     target: Target,
     tls: Option<Tls>,
     connect_timeout: Duration,
+    keep_alive: Option<KeepAlive>,
     pub authority: Authority,
-    /// Held while dialling, so that calls at the same time share one connection.
-    sender: tokio::sync::Mutex<Option<SendRequest<Bytes>>>,
+    /// Held by each call, and by the link.
+    pub users: Arc<()>,
+    /// Held while dialling, so that calls at the same time share one connection, or its failure.
+    present: tokio::sync::Mutex<Present>,
+    /// How often dialling has come to an end.
+    dialled: AtomicU64,
     driver: Mutex<Option<tokio::task::AbortHandle>>,
 }
 
@@ -37,11 +61,12 @@ impl Link {
         authority: Option<String>,
         tls: Option<Tls>,
         connect_timeout: Duration,
+        keep_alive: Option<KeepAlive>,
     ) -> Result<Self, String> {
         let authority = authority.unwrap_or_else(|| target.authority());
         let authority = Authority::try_from(authority.clone()).map_err(|_| format!("bad authority {authority:?}"))?;
-        let (sender, driver) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(Self { target, tls, connect_timeout, authority, sender, driver })
+        let (users, present, dialled, driver) = Default::default();
+        Ok(Self { target, tls, connect_timeout, keep_alive, authority, users, present, dialled, driver })
     }
 
     pub fn scheme(&self) -> Scheme {
@@ -52,18 +77,26 @@ impl Link {
         }
     }
 
-    /// A connection that can take a request now.
+    /// A connection that can take a request now. Who waits while another call dials shares what comes of it.
     pub async fn ready(&self) -> Result<SendRequest<Bytes>, Status> {
-        let mut sender = self.sender.lock().await;
-        if let Some(living) = sender.take() {
+        let seen = self.dialled.load(Ordering::SeqCst);
+        let mut present = self.present.lock().await;
+        if let Some(living) = present.sender.take() {
             if let Ok(ready) = living.ready().await {
-                *sender = Some(ready.clone());
+                present.sender = Some(ready.clone());
                 return Ok(ready);
             }
+        } else if seen != self.dialled.load(Ordering::SeqCst) {
+            if let Some((code, message)) = present.failure.clone() {
+                return Err(Status { code, message });
+            }
         }
-        let dialled = timeout(self.connect_timeout, self.connect()).await;
-        let fresh = dialled.unwrap_or_else(|_| Err(dialling(&self.target.failure("i/o timeout"))))?;
-        *sender = Some(fresh.clone());
+        let attempt = timeout(self.connect_timeout, self.connect()).await;
+        let attempt = attempt.unwrap_or_else(|_| Err(dialling(&self.target.failure("i/o timeout"))));
+        self.dialled.fetch_add(1, Ordering::SeqCst);
+        present.failure = attempt.as_ref().err().map(|status| (status.code, status.message.clone()));
+        let fresh = attempt?;
+        present.sender = Some(fresh.clone());
         Ok(fresh)
     }
 
@@ -78,9 +111,19 @@ impl Link {
         };
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES).enable_push(false);
-        let (sender, connection) = builder.handshake(wire).await.map_err(|error| unavailable(&error))?;
+        let (sender, mut connection) = builder.handshake(wire).await.map_err(|error| unavailable(&error))?;
+        let pings = self.keep_alive.and_then(|keep| connection.ping_pong().map(|pings| (keep, pings)));
+        let users = self.users.clone();
         // Its end is seen by the calls on it.
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let driver = tokio::spawn(async move {
+            match pings {
+                None => drop(connection.await),
+                Some((keep, pings)) => tokio::select! {
+                    ended = connection => drop(ended),
+                    () = silence(keep, pings, users) => {}
+                },
+            }
+        });
         *self.driver.lock().expect("nobody panics while holding it") = Some(driver.abort_handle());
         Ok(sender)
     }
@@ -95,6 +138,20 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Comes to an end when the other side gives no sign of life.
+async fn silence(keep: KeepAlive, mut pings: PingPong, users: Arc<()>) {
+    loop {
+        sleep(keep.every).await;
+        // The link has one, and so have we.
+        if !keep.idle && Arc::strong_count(&users) <= 2 {
+            continue;
+        }
+        if !matches!(timeout(keep.patience, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! slices, without the GIL, and asks Python for signals in between, so that Ctrl-C works.
 
 mod call;
+mod calls;
 mod link;
 
 use std::future::Future;
@@ -24,7 +25,8 @@ use crate::dial::{Target, TlsOptions};
 use crate::server::tls::Allowed;
 use crate::server::Status;
 use call::{Outgoing, Request};
-use link::Link;
+pub use calls::Calls;
+use link::{KeepAlive, Link};
 
 create_exception!(pyetcd._native, RpcError, PyException, "A gRPC status other than OK.");
 
@@ -128,7 +130,8 @@ impl Channel {
     #[new]
     #[pyo3(signature = (
         target, *, authority = None, tls = false, ca = None, cert = None, key = None, server_name = None,
-        insecure_skip_verify = false, connect_timeout = 20.0,
+        insecure_skip_verify = false, connect_timeout = 20.0, keepalive_time = 0.0, keepalive_timeout = 20.0,
+        keepalive_idle = false,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -141,6 +144,9 @@ impl Channel {
         server_name: Option<&str>,
         insecure_skip_verify: bool,
         connect_timeout: f64,
+        keepalive_time: f64,
+        keepalive_timeout: f64,
+        keepalive_idle: bool,
     ) -> PyResult<Self> {
         let target = Target::parse(target).map_err(PyValueError::new_err)?;
         let options = TlsOptions {
@@ -158,7 +164,10 @@ impl Channel {
             tls.name(&target).map_err(PyValueError::new_err)?;
         }
         let connect_timeout = duration("connect_timeout", Some(connect_timeout))?.unwrap_or(Duration::MAX);
-        let link = Link::new(target, authority, tls, connect_timeout).map_err(PyValueError::new_err)?;
+        let every = duration("keepalive_time", Some(keepalive_time))?.filter(|every| !every.is_zero());
+        let patience = duration("keepalive_timeout", Some(keepalive_timeout))?.unwrap_or(Duration::MAX);
+        let keep_alive = every.map(|every| KeepAlive { every, patience, idle: keepalive_idle });
+        let link = Link::new(target, authority, tls, connect_timeout, keep_alive).map_err(PyValueError::new_err)?;
         Ok(Self { link: Arc::new(link) })
     }
 
