@@ -450,12 +450,6 @@ def test_version_begins_with_etcds_line(etcd: Etcd) -> None:
     assert etcd.err == ""
 
 
-@pytest.mark.parametrize("command", ["gateway", "grpc-proxy"])
-def test_a_proxy_that_is_not_there_yet_says_so(etcd: Etcd, command: str) -> None:
-    assert etcd(command, "start") == 1
-    assert command in etcd.err
-
-
 def test_every_flag_has_a_field_of_its_kind() -> None:
     """Set each flag's field to a value of its kind: no path is misspelt, no type mixed up."""
     samples: dict[Kind, object] = {Kind.BOOL: True, Kind.DURATION: 1.5, Kind.STRING: "x", Kind.CHOICE: "new"}

@@ -14,8 +14,8 @@ SECOND_NS = 1_000_000_000
 
 
 class Flag:
-    """One flag. `kind`: `string`, `bool`, `int`, `uint` (64 bits each), `duration` (nanoseconds), `strings`
-    (a list with commas)."""
+    """One flag. `kind`: `string`, `bool`, `int`, `uint` (64 bits each), `uint32`, `duration` (nanoseconds),
+    `strings` (a list with commas)."""
 
     __slots__ = ("changed", "default", "hidden", "kind", "name", "required", "shorthand", "usage", "value")
 
@@ -46,6 +46,8 @@ class Flag:
             self.value = gotext.parse_int(text)
         elif self.kind == "uint":
             self.value = gotext.parse_uint(text)
+        elif self.kind == "uint32":
+            self.value = gotext.parse_uint32(text)
         elif self.kind == "duration":
             self.value = gotext.parse_duration_ns(text)
         elif self.kind == "strings":
@@ -123,8 +125,8 @@ def needed(name: str, usage: str) -> Flag:
     return flag
 
 
-def number(name: str, usage: str) -> Flag:
-    return Flag(name, "int", 0, usage)
+def number(name: str, usage: str, default: int = 0) -> Flag:
+    return Flag(name, "int", default, usage)
 
 
 def unsigned(name: str, default: int, usage: str) -> Flag:

@@ -10,6 +10,7 @@ from __future__ import annotations
 INT64_MIN = -(1 << 63)
 INT64_MAX = (1 << 63) - 1
 UINT64_MAX = (1 << 64) - 1
+UINT32_MAX = (1 << 32) - 1
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PREFIXES = {"0x": 16, "0b": 2, "0o": 8}
@@ -74,6 +75,11 @@ def parse_int(text: str, base: int = 0) -> int:
 def parse_uint(text: str, base: int = 0) -> int:
     """`strconv.ParseUint(text, base, 64)`."""
     return _integer(text, base, "ParseUint", 0, UINT64_MAX)
+
+
+def parse_uint32(text: str) -> int:
+    """`strconv.ParseUint(text, 0, 32)`."""
+    return _integer(text, 0, "ParseUint", 0, UINT32_MAX)
 
 
 def _integer(text: str, base: int, function: str, low: int, high: int) -> int:

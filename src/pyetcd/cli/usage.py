@@ -19,6 +19,7 @@ _KIND_NAMES = {
     "bool": "",
     "int": "int",
     "uint": "uint",
+    "uint32": "uint32",
     "duration": "duration",
     "strings": "strings",
 }

@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     argv = list(sys.argv if arguments is None else arguments)
     variables = os.environ if environment is None else environment
     if len(argv) > 1 and argv[1] in ("gateway", "grpc-proxy"):
-        print(f"etcd {argv[1]} is not part of this version of pyetcd yet", file=sys.stderr)
-        return 1
+        from pyetcd.cli.etcd.proxies import main as proxy_main
+
+        return proxy_main(argv)
     try:
         settings = parse_arguments(argv[1:])
     except HelpWanted:
