@@ -41,7 +41,7 @@ from pyetcd.api.held_stream import HeldStream
 from pyetcd.api.local_calls import LocalCalls, Wire
 from pyetcd.logs.rejected import log_rejected
 from pyetcd.proto import errors
-from pyetcd.proto.errors import INTERNAL, OK, UNIMPLEMENTED, EtcdError
+from pyetcd.proto.errors import CANCELED_CODE, INTERNAL, OK, UNIMPLEMENTED, EtcdError
 from pyetcd.storage.bolt import DatabaseError
 
 Body = bytes | Sequence[bytes]
@@ -61,7 +61,7 @@ OnSlow = Callable[[Event, Body | None, float, int, str], None]
 """Told of a unary call that was slow: what came, the answer (None: an error), seconds, gRPC status."""
 
 OnStreamEnd = Callable[[int, int, str], None]
-"""Told of a stream that this side has ended: call, gRPC status."""
+"""Told of a stream that has ended, whoever ended it: call, gRPC status."""
 
 MAX_EVENTS_PER_TURN: Final = 512
 UNKNOWN: Final = 2  # grpc code for an error nobody foresaw
@@ -336,6 +336,8 @@ class Dispatcher:
         stream = self._streams.pop(call, None)
         if stream is not None:
             stream.on_cancel()
+            if self._outbox.on_stream_end is not None:
+                self._outbox.on_stream_end(call, CANCELED_CODE, "")
         task = self._tasks.pop(call, None)
         if task is not None:
             task.cancel()

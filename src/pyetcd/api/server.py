@@ -11,10 +11,21 @@ from concurrent.futures import Executor
 
 from pyetcd import logs
 from pyetcd._native import Limits, Meta, Server, Wake
+from pyetcd.api.audit import Audit, Lines
 from pyetcd.api.auth import LOGGED, Auth
 from pyetcd.api.certificates import describe
 from pyetcd.api.cluster import Cluster
-from pyetcd.api.dispatch import AsyncUnary, Body, Dispatcher, Event, OnSlow, OpenStream, Outbox, Unary
+from pyetcd.api.dispatch import (
+    AsyncUnary,
+    Body,
+    Dispatcher,
+    Event,
+    OnSlow,
+    OnStreamEnd,
+    OpenStream,
+    Outbox,
+    Unary,
+)
 from pyetcd.api.election import Election
 from pyetcd.api.entrances import Entrances, log_serving
 from pyetcd.api.gateway.exchanges import Parts
@@ -75,8 +86,10 @@ class ClientServer:
         hashing: Executor,
         tracing: Tracing | None = None,
         connections: int = 0,
+        audit_lines: Lines | None = None,
     ) -> None:
-        """`hashing`: where passwords are hashed. `connections`: of clients at once, 0 for any number."""
+        """`hashing`: where passwords are hashed. `connections`: of clients at once, 0 for any number.
+        `audit_lines`: where it is noted who asks for what."""
         config = member.config
         self._member = member
         self._wake = wake
@@ -93,6 +106,11 @@ class ClientServer:
         if config.logging.level == "debug":  # then all calls are named, for `request stats`
             recent = RecentRequests(names)
             note = _both(note, recent.note)
+        audit = None
+        if audit_lines is not None:
+            audit = Audit(names, audit_lines, loop.time)
+            member.identity.on_named = audit.names.note
+            slow_seconds, note = EVERY_CALL_SECONDS, _both(note, audit.note)
         extensive = config.metrics == "extensive"
         self._server = Server(
             wake,
@@ -128,7 +146,8 @@ class ClientServer:
             if auth.enabled:
                 auth.check_read(identity.caller(meta) or NOBODY, key, range_end)
 
-        watch = Watch(self.hub, self._leadership, outbox.finish, permit)
+        may_watch = permit if audit is None else audit.watches(permit)
+        watch = Watch(self.hub, self._leadership, outbox.finish, may_watch)
         doors = Doors(identity)
         passwords = Passwords(hashing, max(1, (os.cpu_count() or 1) // 2), member.bcrypt_cost)
         leases = Leases(member, outbox, self._leadership, loop)
@@ -147,17 +166,17 @@ class ClientServer:
             }
         )
         guard = Guard(self._leadership, outbox)
-        streams: Mapping[str, OpenStream] = doors.streams(
-            {
-                **guard.guarded({**kv.streams, **maintenance.streams, **self._health.streams}),
-                **watch.streams,
-                **leases.streams,
-                **election.streams,
-            }
-        )
+        guarded: Mapping[str, OpenStream] = {**kv.streams, **maintenance.streams, **self._health.streams}
+        others: Mapping[str, OpenStream] = {**watch.streams, **leases.streams, **election.streams}
+        if audit is not None:
+            guarded, others = audit.inside(guarded), audit.inside(others)
+        streams: Mapping[str, OpenStream] = doors.streams({**guard.guarded(guarded), **others})
+        if audit is not None:
+            streams, outbox.on_stream_end = audit.outside(streams), audit.ended
         if tracing is not None:
             spans = StreamCalls(tracing, loop.time)
-            streams, outbox.on_stream_end = spans.traced(streams), spans.ended
+            streams = spans.traced(streams)
+            outbox.on_stream_end = spans.ended if audit is None else _both_ends(audit.ended, spans.ended)
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
         assert set(streams) == set(STREAMS), "every announced stream has a handler"
         checks = HealthChecks(
@@ -318,6 +337,14 @@ def _both(first: OnSlow, second: OnSlow) -> OnSlow:
         second(event, body, seconds, code, message)
 
     return note
+
+
+def _both_ends(first: OnStreamEnd, second: OnStreamEnd) -> OnStreamEnd:
+    def ended(call: int, code: int, message: str) -> None:
+        first(call, code, message)
+        second(call, code, message)
+
+    return ended
 
 
 def _limits(config: ServerConfig, connections: int) -> Limits:

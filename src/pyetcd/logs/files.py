@@ -45,16 +45,22 @@ class File:
         self._size_bytes = os.fstat(self._fd).st_size
 
     def write(self, level: int, line: bytes) -> None:
+        self.write_all(line)
+
+    def write_all(self, data: bytes) -> bool:
+        """Append whole lines; False when the disk has not taken all of it."""
         if (
             self._rotation is not None
-            and self._size_bytes + len(line) > self._limit_bytes
+            and self._size_bytes + len(data) > self._limit_bytes
             and self._size_bytes
         ):
             self._rotate(self._rotation)
         try:
-            self._size_bytes += os.write(self._fd, line)
+            written = os.write(self._fd, data)
         except OSError:
-            pass
+            return False
+        self._size_bytes += written
+        return written == len(data)
 
     def attach(self, loop: WriterLoop | None) -> None:
         """A file is always ready to take a line."""

@@ -28,6 +28,9 @@ DEFAULT_SNAPSHOT_CATCHUP_ENTRIES: Final = 5_000
 DEFAULT_LOG_ROTATION: Final = (
     '{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}'
 )
+DEFAULT_AUDIT_ROTATION: Final = (
+    '{"maxsize": 100, "maxage": 0, "maxbackups": 10, "localtime": false, "compress": false}'
+)
 MAX_UINT32: Final = 2**32 - 1
 
 NO_URLS: Final[tuple[Url, ...]] = ()
@@ -67,6 +70,14 @@ class LogConfig:
     outputs: tuple[str, ...] = ("default",)
     rotation: bool = False
     rotation_json: str = DEFAULT_LOG_ROTATION
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """Where it is noted who asks for what; an empty path: nowhere."""
+
+    path: str = ""
+    rotation_json: str = DEFAULT_AUDIT_ROTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,7 @@ class ServerConfig:
     auth_token_ttl_seconds: int = 300
 
     logging: LogConfig = LogConfig()
+    audit: AuditConfig = AuditConfig()
     tracing: TracingConfig = TracingConfig()
     features: FeatureGates = DEFAULT_FEATURES
     v2_deprecation: str = "write-only"

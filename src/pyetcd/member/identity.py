@@ -6,6 +6,7 @@ behind the JSON gateway, where it is not the caller's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from pyetcd import logs
@@ -27,6 +28,7 @@ class Identity:
     def __init__(self, auth: AuthStore, trusts_certificates: bool) -> None:
         self._auth = auth
         self._trusts_certificates = trusts_certificates
+        self.on_named: Callable[[str, str], None] | None = None  # told of each token that was good, and whose
 
     def caller(self, meta: Meta) -> Caller | None:
         """None: nobody says who it is, or authentication is off."""
@@ -43,6 +45,8 @@ class Identity:
         if caller is None:
             _log.warn("invalid auth token", {"token-fingerprint": fingerprint(token)})
             raise errors.INVALID_AUTH_TOKEN
+        if self.on_named is not None:
+            self.on_named(token, caller.name)
         return caller
 
     def require(self, meta: Meta) -> None:

@@ -26,6 +26,7 @@ from pyetcd.cli.etcd.flags import (
 )
 from pyetcd.cli.etcd.log_setup import set_up_logs
 from pyetcd.cli.etcd.no_effect import warn_of_no_effect
+from pyetcd.cli.etcd.rotation_config import rotation_of
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import ConfigError, UnsetAdvertiseClientUrls, check_start, validate
 
@@ -100,6 +101,8 @@ def _configured(settings: Settings, argv: Sequence[str], variables: Mapping[str,
             add_environment(settings, variables)
             config = from_settings(settings)
         set_up_logs(config.logging)
+        if config.audit.path:
+            rotation_of(config.audit.rotation_json)
         validate(config)
     except VariableShadowed as error:
         _log.fatal(str(error), {"environment-variable": error.variable})

@@ -22,6 +22,7 @@ from pyetcd.member.config import (
     DEFAULT_NAME,
     DEFAULT_PEER_URL,
     NO_URLS,
+    AuditConfig,
     DiscoveryConfig,
     LogConfig,
     ServerConfig,
@@ -34,7 +35,7 @@ RAFT_TIMEOUT_SECONDS_MIN = 5.0
 DEFAULT_WARNING_UNARY_SECONDS = 0.3
 
 _log = logs.get("etcdmain")
-_Part = TypeVar("_Part", ServerConfig, TlsConfig, LogConfig, DiscoveryConfig, TracingConfig)
+_Part = TypeVar("_Part", ServerConfig, TlsConfig, LogConfig, AuditConfig, DiscoveryConfig, TracingConfig)
 
 
 def with_fields(config: ServerConfig, fields: Mapping[str, object]) -> ServerConfig:

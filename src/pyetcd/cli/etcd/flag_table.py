@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from pyetcd.member.config import DEFAULT_AUDIT_ROTATION
+
 
 class Kind(Enum):
     """How a value is read."""
@@ -564,6 +566,20 @@ _LOGGING_FLAGS: Final = (
         "logging.rotation_json",
         _ROTATION,
         "When to rotate: maxsize in MB, maxage in days, maxbackups (0: no bound), localtime, compress.",
+    ),
+    (
+        "audit-log-path",
+        _S,
+        "audit.path",
+        "",
+        "File to note in who asks for what, from where, and how it ends (empty: none). Not in etcd.",
+    ),
+    (
+        "audit-log-rotation-config-json",
+        _S,
+        "audit.rotation_json",
+        DEFAULT_AUDIT_ROTATION,
+        "When to rotate that file, in the form of --log-rotation-config-json. Not in etcd.",
     ),
     (
         "warning-unary-request-duration",

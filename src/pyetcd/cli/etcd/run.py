@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from pyetcd import logs
 from pyetcd._native import Appender, Wake
+from pyetcd.api.audit_writer import AuditWriter
 from pyetcd.api.certificates import BadCertificate, Certificates
 from pyetcd.api.entrances import Entrances, Unclaimed, bind_all
 from pyetcd.api.self_signed import CannotSign, with_certificates
@@ -20,6 +21,7 @@ from pyetcd.api.server import ClientServer
 from pyetcd.api.tracing import Tracing, TracingUnavailable
 from pyetcd.auth.provider import make_tokens
 from pyetcd.auth.tokens import BadTokenOptions
+from pyetcd.cli.etcd.audit_log import CannotAudit, open_audit
 from pyetcd.cli.etcd.descriptors import (
     RESERVED,
     TOO_LOW,
@@ -68,6 +70,7 @@ SETUP_FAILED = "discovery failed"  # etcd's words, whatever it was that failed
 REFUSALS = (
     BadCertificate,
     BadTokenOptions,
+    CannotAudit,
     CannotOpen,
     CannotSign,
     Inconsistent,
@@ -106,10 +109,13 @@ async def run(config: ServerConfig, host: Host) -> int:
             initial = None if initialized else await find_initial(config, executor)
             local = local_address(config)
             log_start(config, member_initialized=initialized, initial=initial, local_address=local)
+            audit = open_audit(config.audit, executor, asyncio.get_running_loop())
             try:
-                outside = (certificates, entrances, allowed, host, undo)
+                outside = (certificates, entrances, allowed, audit, host, undo)
                 return await _serve(config, initial, files, executor, hashing, tracing, local, *outside)
             finally:
+                if audit is not None:
+                    await audit.close()
                 if tracing is not None:
                     await asyncio.get_running_loop().run_in_executor(executor, tracing.close)
         except TooFewDescriptors as error:
@@ -135,6 +141,7 @@ async def _serve(
     certificates: Certificates,
     entrances: Entrances,
     allowed: Connections,
+    audit: AuditWriter | None,
     host: Host,
     undo: AsyncExitStack,
 ) -> int:
@@ -209,7 +216,17 @@ async def _serve(
         process = ProcessMetrics(registry, files, loop.time, time.time)
         lag = LoopLag(loop, metrics.histogram("pyetcd_loop_lag_seconds"), metrics.gather)
         server = ClientServer(
-            member, wake, registry, metrics, loop, chance, time.time, hashing, tracing, allowed.clients
+            member,
+            wake,
+            registry,
+            metrics,
+            loop,
+            chance,
+            time.time,
+            hashing,
+            tracing,
+            allowed.clients,
+            audit,
         )
         server.listen(entrances)
         peer_port = PeerPort(peer_wire, member.transport, {}, {"/": Endpoints(Serving(member)).handle})
