@@ -487,7 +487,7 @@ def _leaves(part: object, prefix: str) -> Iterator[str]:
     assert is_dataclass(part)
     for item in fields(part):
         value = getattr(part, item.name)
-        if item.name in ("client_tls", "peer_tls", "discovery", "logging", "tracing"):
+        if item.name in ("client_tls", "peer_tls", "discovery", "logging", "audit", "tracing"):
             yield from _leaves(value, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name
