@@ -18,6 +18,7 @@ from pyetcd import logs
 from pyetcd._native import Meta
 from pyetcd.api.dispatch import AsyncUnary, Body
 from pyetcd.auth.passwords import Passwords, check_length
+from pyetcd.auth.remembered import Remembered
 from pyetcd.auth.store import NO_PASSWORD_USER
 from pyetcd.member.member import Member
 from pyetcd.proto import errors, strict
@@ -76,7 +77,11 @@ _log = logs.get("api")
 class Auth:
     """etcdserverpb.Auth."""
 
-    def __init__(self, member: Member, passwords: Passwords) -> None:
+    def __init__(
+        self, member: Member, passwords: Passwords, remembered: Remembered | None = None
+    ) -> None:
+        """`remembered`: None for none."""
+        self._remembered = remembered
         self._member = member
         self._store = member.auth
         self._passwords = passwords
@@ -131,12 +136,17 @@ class Auth:
         revision = store.revision
         user = store.user(request.name)
         stored = None if user is None or user.options.no_password else user.password
+        remembered = self._remembered if stored is not None else None
+        if remembered is not None and remembered.has(revision, request.name, request.password):
+            return revision
         if not await self._passwords.check(request.password, stored):
             error: EtcdError = errors.AUTH_FAILED()
             if user is not None and user.options.no_password:
                 error = EtcdError(UNKNOWN, NO_PASSWORD_USER)
             _log.warn("invalid authentication was requested", {"user": request.name, "error": error})
             raise error
+        if remembered is not None:
+            remembered.note(revision, request.name, request.password)
         return revision
 
     async def _hashed(self, password: str, meta: Meta) -> str:

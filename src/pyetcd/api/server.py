@@ -48,12 +48,14 @@ from pyetcd.api.maintenance import Maintenance
 from pyetcd.api.metrics_port import MetricsPort
 from pyetcd.api.permissions import Doors
 from pyetcd.api.recent_requests import RecentRequests
+from pyetcd.api.request_limits import RequestLimits
 from pyetcd.api.request_stats import EVERY_CALL_SECONDS, RequestStats
 from pyetcd.api.tracing import StreamCalls, Tracing, UnaryCalls
 from pyetcd.api.watch import Watch
 from pyetcd.api.wire_metrics import bind_wire
 from pyetcd.auth.caller import NOBODY
 from pyetcd.auth.passwords import Passwords
+from pyetcd.auth.remembered import Remembered
 from pyetcd.listen import Entrance
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.member import Member
@@ -150,6 +152,12 @@ class ClientServer:
         watch = Watch(self.hub, self._leadership, outbox.finish, may_watch)
         doors = Doors(identity)
         passwords = Passwords(hashing, max(1, (os.cpu_count() or 1) // 2), member.bcrypt_cost)
+        remembered = None
+        if config.password_cache_ttl_seconds > 0:
+            unguessable = random.SystemRandom()
+            remembered = Remembered(
+                config.password_cache_ttl_seconds, loop.time, loop.call_later, unguessable
+            )
         leases = Leases(member, outbox, self._leadership, loop)
         unary: Mapping[str, Unary] = doors.unary(
             {**kv.unary, **leases.unary, **maintenance.unary, **self._health.unary}
@@ -160,7 +168,7 @@ class ClientServer:
             {
                 **maintenance.coroutines,
                 **cluster.coroutines,
-                **Auth(member, passwords).coroutines,
+                **Auth(member, passwords, remembered).coroutines,
                 **lock.coroutines,
                 **election.coroutines,
             }
@@ -168,6 +176,17 @@ class ClientServer:
         guard = Guard(self._leadership, outbox)
         guarded: Mapping[str, OpenStream] = {**kv.streams, **maintenance.streams, **self._health.streams}
         others: Mapping[str, OpenStream] = {**watch.streams, **leases.streams, **election.streams}
+        admission = self._leadership.admission
+        if config.max_requests_per_user or config.max_requests_per_connection:
+            limits = RequestLimits(
+                config.max_requests_per_user,
+                config.max_requests_per_connection,
+                identity,
+                outbox,
+                loop.time,
+            )
+            admission = limits.admission(admission)
+            guarded, others = limits.streams(guarded), limits.streams(others)
         if audit is not None:
             guarded, others = audit.inside(guarded), audit.inside(others)
         streams: Mapping[str, OpenStream] = doors.streams({**guard.guarded(guarded), **others})
@@ -199,7 +218,7 @@ class ClientServer:
             coroutines,
             streams,
             lambda call, request, meta: self._http.handle(call, request, meta),
-            self._leadership.admission,
+            admission,
             member.end_of_turn,
             lambda: member.late_tokens.hold if auth.enabled else None,
         )

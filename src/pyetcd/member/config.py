@@ -195,6 +195,9 @@ class ServerConfig:
     auth_token: str = field(default="simple", repr=False)
     bcrypt_cost: int = 10
     auth_token_ttl_seconds: int = 300
+    password_cache_ttl_seconds: float = 0.0
+    max_requests_per_user: int = 0
+    max_requests_per_connection: int = 0
 
     logging: LogConfig = LogConfig()
     audit: AuditConfig = AuditConfig()

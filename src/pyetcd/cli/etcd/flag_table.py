@@ -516,6 +516,27 @@ _AUTH_FLAGS: Final = (
     ("auth-token", _S, "auth_token", "simple", "Kind of token and its options, 'simple' or 'jwt,...'."),
     ("bcrypt-cost", _U, "bcrypt_cost", "10", "Cost of hashing a password with bcrypt, 4 to 31."),
     ("auth-token-ttl", _U, "auth_token_ttl_seconds", "300", "Seconds a simple token lives unused."),
+    (
+        "password-cache-ttl",
+        _D,
+        "password_cache_ttl_seconds",
+        "0s",
+        "How long a password that was right is remembered, in memory and salted (0: never). Not in etcd.",
+    ),
+    (
+        "max-requests-per-user",
+        Kind.UINT32,
+        "max_requests_per_user",
+        "0",
+        "Requests a second that one user may make (0: any number). Not in etcd.",
+    ),
+    (
+        "max-requests-per-connection",
+        Kind.UINT32,
+        "max_requests_per_connection",
+        "0",
+        "Requests a second that may come over one connection (0: any number). Not in etcd.",
+    ),
 )
 
 _PROFILING_FLAGS: Final = (
