@@ -251,6 +251,11 @@ def json_string(text: str) -> str:
     return '"' + "".join(map(_json_rune, text)) + '"'
 
 
+def zap_string(text: str) -> str:
+    """A string as zap writes it: as encoding/json, but HTML's characters stay."""
+    return '"' + "".join(rune if rune in "<>&" else _json_rune(rune) for rune in text) + '"'
+
+
 def _json_rune(rune: str) -> str:
     escape = _JSON_ESCAPES.get(rune)
     if escape is not None:

@@ -16,12 +16,12 @@ class Both:
     """Calls both programs; `same` has them agree in exit code, output and errors, log lines aside."""
 
     def __init__(self, real: Path) -> None:
-        self._real = str(real)
+        self.program = str(real)
         self._ours = Etcdctl("")
 
     def real(self, *args: str) -> Ran:
         done = subprocess.run(
-            [self._real, *args],
+            [self.program, *args],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=self._ours.variables(),

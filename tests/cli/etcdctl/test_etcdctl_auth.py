@@ -159,7 +159,7 @@ def test_wrong_command_lines_are_refused_alike(both: Both, command: list[str]) -
 @pytest.mark.parametrize("interactive", ["true", "false"])
 def test_a_password_is_asked_for(both: Both, server: Scripted, typed: bytes, interactive: str) -> None:
     shown, asked = [], []
-    for command in ([both._real], both._ours.command()):
+    for command in ([both.program], both._ours.command()):
         line = [*command, "user", "passwd", "u", f"--interactive={interactive}"]
         done = subprocess.run(
             [*line, f"--endpoints={server.endpoint}"],

@@ -114,6 +114,7 @@ class Client:
         self._patience = min(self._dial_seconds, FIRST_ROUND_SECONDS) if several else 0.0
         self._silent = 0
         self._token = settings.token
+        self._streams = 0
         if settings.username and settings.password:
             try:
                 self._authenticate(Deadline(settings.dial_timeout))
@@ -133,6 +134,10 @@ class Client:
 
     def stream(self, path: str, deadline: Deadline, *, has_leader: bool = False) -> ClientStream:
         """Open a stream at the present endpoint. CallError here, or RpcError from its `recv`."""
+        if self._streams and self.settings.username and self.settings.password:
+            # The server may have been started again since, and not know the token: only calls are told so.
+            self._authenticate(deadline)
+        self._streams += 1
         metadata = self._metadata()
         if has_leader:
             metadata.append(("hasleader", "true"))

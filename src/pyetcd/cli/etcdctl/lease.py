@@ -13,17 +13,12 @@ from pyetcd.cli.etcdctl.client import INTERNAL, UNAVAILABLE, CallError, Deadline
 from pyetcd.cli.etcdctl.output import emit, flush
 from pyetcd.cli.etcdctl.session import Session, hex_id
 from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, Exit
-from pyetcd.proto import lite
 from pyetcd.proto.lite import Message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyetcd._native import ClientStream
     from pyetcd.cli.command import Invocation
 
-KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
-FIRST_ANSWER_SECONDS = 5.0  # how long a lease is believed in before its TTL is known, without a dial timeout
-RETRY_SECONDS = 0.5
 NO_SUCH_LEASE = "etcdserver: requested lease not found"
 
 
@@ -93,29 +88,29 @@ def leases(call: Invocation) -> None:
 
 
 def keep_alive(call: Invocation) -> None:
+    from pyetcd.cli.etcdctl.keeper import Keeper
+
     lease = _lease_of(call, "lease keep-alive command needs lease ID as argument")
     session = Session(call)
     if call.on("once"):
         session.printer.lease_keep_alive(_keep_alive_once(session, lease))
         return
-    _Keeper(session, lease).run()
+
+    def told(answer: Message) -> None:
+        session.printer.lease_keep_alive(answer)
+        flush()
+
+    Keeper(session, lease, told).run()
     if session.settings.format == "simple":
         emit(f"lease {lease:016x} expired or revoked.\n")
 
 
-def _renewal(stream: ClientStream, lease: int, timeout: float | None) -> Message:
-    """Ask once on an open stream. RpcError or TimeoutError."""
-    stream.send(Message("etcdserverpb.LeaseKeepAliveRequest", ID=lease).encode())
-    message = stream.recv(timeout)
-    if message is None:
-        raise TimeoutError
-    return lite.decode("etcdserverpb.LeaseKeepAliveResponse", message)
-
-
 def _keep_alive_once(session: Session, lease: int) -> Message:
+    from pyetcd.cli.etcdctl.keeper import KEEP_ALIVE, RETRY_SECONDS, renewal
+
     while True:
         try:
-            answer = _renewal(session.client.stream(KEEP_ALIVE, Deadline()), lease, None)
+            answer = renewal(session.client.stream(KEEP_ALIVE, Deadline()), lease, None)
         except (RpcError, CallError) as error:
             if error.code not in (UNAVAILABLE, INTERNAL):
                 raise Exit(BAD_CONNECTION, str(CallError(error.code, error.message))) from None
@@ -127,42 +122,3 @@ def _keep_alive_once(session: Session, lease: int) -> Message:
         if answer.number("TTL") <= 0:
             raise Exit(BAD_CONNECTION, NO_SUCH_LEASE)
         return answer
-
-
-class _Keeper:
-    """Renews a lease at a third of its TTL until it is gone, through losses of the connection.
-
-    The lease is given up when no answer has come for a whole TTL.
-    """
-
-    def __init__(self, session: Session, lease: int) -> None:
-        self._session = session
-        self._lease = lease
-        dial = session.settings.dial_timeout
-        self._alive = Deadline(dial + 1.0 if dial > 0 else FIRST_ANSWER_SECONDS)
-
-    def run(self) -> None:
-        """Returns when the lease has expired, was revoked or cannot be renewed any more."""
-        while not self._alive.passed():
-            try:
-                stream = self._session.client.stream(KEEP_ALIVE, Deadline())
-                try:
-                    if not self._renew_on(stream):
-                        return
-                finally:
-                    stream.cancel()
-            except (RpcError, CallError, TimeoutError):
-                self._session.client.next_endpoint()
-            self._alive.sleep(RETRY_SECONDS)
-
-    def _renew_on(self, stream: ClientStream) -> bool:
-        """Renew for as long as the stream lives. False once the lease is gone."""
-        while True:
-            answer = _renewal(stream, self._lease, self._alive.left())
-            ttl = answer.number("TTL")
-            if ttl <= 0:
-                return False
-            self._session.printer.lease_keep_alive(answer)
-            flush()
-            self._alive = Deadline(ttl)
-            self._alive.sleep(ttl / 3)

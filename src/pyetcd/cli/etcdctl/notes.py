@@ -8,7 +8,11 @@ from __future__ import annotations
 import sys
 import time
 
-from pyetcd.cli.gotext import json_string
+from pyetcd.cli.gotext import zap_string
+
+
+def info(message: str, fields: dict[str, str | int], *, caller: str, logger: str = "") -> None:
+    _write("info", message, fields, caller, logger)
 
 
 def warn(message: str, fields: dict[str, str | int], *, caller: str, logger: str = "") -> None:
@@ -27,7 +31,7 @@ def _write(level: str, message: str, fields: dict[str, str | int], caller: str, 
     if logger:
         head["logger"] = logger
     parts = [
-        f"{json_string(name)}:{json_string(value) if isinstance(value, str) else value}"
+        f"{zap_string(name)}:{zap_string(value) if isinstance(value, str) else value}"
         for name, value in {**head, "caller": caller, "msg": message, **fields}.items()
     ]
     line = "{" + ",".join(parts) + "}\n"

@@ -68,12 +68,7 @@ class Settings:
         if call.on("debug"):
             _print_flags(call)
         self.endpoints = endpoints_of(call)
-        self.dial_timeout = call.number("dial-timeout") * NS
-        self.command_timeout = call.number("command-timeout") * NS
-        self.keepalive_seconds = call.number("keepalive-time") * NS
-        self.keepalive_timeout = call.number("keepalive-timeout") * NS
-        self.send_bytes_max = call.number("max-request-bytes")
-        self.recv_bytes_max = call.number("max-recv-bytes")
+        self._take_numbers(call)
         files = [_file_name(call, name) for name in ("cert", "key", "cacert")]
         self.username, self.password, self.token = _credentials(call)
         self.format = call.text("write-out")
@@ -84,6 +79,30 @@ class Settings:
             self.tls = _tls(call, *files)
         except Exit as bad:
             raise Exit(bad_tls, bad.message) from None
+        self._check_sizes()
+
+    @classmethod
+    def of_another(
+        cls, call: Invocation, endpoint: str, tls: Tls | None, username: str, password: str
+    ) -> Settings:
+        """For a second cluster, with this command's times and sizes as far as its flags say them."""
+        other = cls.__new__(cls)
+        other._take_numbers(call)
+        other.endpoints, other.tls = [endpoint], tls
+        other.username, other.password, other.token = username, password, ""
+        other.format, other.hex = call.text("write-out"), call.on("hex")
+        other._check_sizes()
+        return other
+
+    def _take_numbers(self, call: Invocation) -> None:
+        self.dial_timeout = call.number("dial-timeout") * NS
+        self.command_timeout = call.number("command-timeout") * NS
+        self.keepalive_seconds = call.number("keepalive-time") * NS
+        self.keepalive_timeout = call.number("keepalive-timeout") * NS
+        self.send_bytes_max = call.number("max-request-bytes")
+        self.recv_bytes_max = call.number("max-recv-bytes")
+
+    def _check_sizes(self) -> None:
         if 0 < self.recv_bytes_max < self.send_bytes_max:
             raise Exit(
                 BAD_CONNECTION,
@@ -161,10 +180,15 @@ def _credentials(call: Invocation) -> tuple[str, str, str]:
     user, password, token = call.text("user"), call.text("password"), call.text("auth-jwt-token")
     if token:
         return "", "", token
+    return *name_and_password(user, password, "Password: "), ""
+
+
+def name_and_password(user: str, password: str, prompt: str) -> tuple[str, str]:
+    """From two flags, the first of which may have both; what is missing is asked for."""
     if not user or password:
-        return user, password if user else "", ""
+        return user, password if user else ""
     user, colon, password = user.partition(":")
-    return user, password if colon else ask_password("Password: "), ""
+    return user, password if colon else ask_password(prompt)
 
 
 def ask_password(prompt: str) -> str:
@@ -180,11 +204,18 @@ def ask_password(prompt: str) -> str:
 
 
 def _tls(call: Invocation, cert: str, key: str, ca: str) -> Tls | None:
-    if bool(cert) != bool(key):
-        raise Exit(BAD_ARGS, f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
     skip_verify = call.on("insecure-skip-tls-verify")
     name = "" if call.on("insecure-discovery") else call.text("discovery-srv")
-    if not (cert or ca or name or skip_verify or not call.on("insecure-transport")):
+    return tls_of(cert, key, ca, plain=call.on("insecure-transport"), skip_verify=skip_verify, name=name)
+
+
+def tls_of(
+    cert: str, key: str, ca: str, *, plain: bool, skip_verify: bool = False, name: str = ""
+) -> Tls | None:
+    """From the names of files; None for plaintext, which `plain` allows where nothing else is asked for."""
+    if bool(cert) != bool(key):
+        raise Exit(BAD_ARGS, f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
+    if not (cert or ca or name or skip_verify or not plain):
         return None
     cert_text, key_text = _read(cert), _read(key)
     if cert_text is not None and key_text is not None:

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyetcd.cli.etcdctl.client import Client, Deadline
     from pyetcd.cli.etcdctl.session import Session
 
 
@@ -24,8 +25,16 @@ def receive_all(
     session: Session, path: str, request: lite.Message, answer_type: str
 ) -> Iterator[lite.Message]:
     """Send the request, give every answer. Exit when the stream ends badly."""
+    try:
+        for message in messages(session.client, path, request, session.deadline):
+            yield lite.decode(answer_type, message)
+    except CallError as error:
+        raise Exit(ERROR, str(error)) from None
+
+
+def messages(client: Client, path: str, request: lite.Message, deadline: Deadline) -> Iterator[bytes]:
+    """Send the request, give every answer as it came. CallError when the stream ends badly."""
     payload = request.encode()
-    client, deadline = session.client, session.deadline
     received = False
     while True:
         try:
@@ -37,17 +46,17 @@ def receive_all(
                 if message is None:
                     return
                 received = True
-                yield lite.decode(answer_type, message)
+                yield message
         except RpcError as error:
             failure = CallError(error.code, error.message)
         except CallError as error:
             failure = error
         if failure.code == DEADLINE_EXCEEDED and deadline.passed():
-            raise Exit(ERROR, "context deadline exceeded")
+            raise CallError(DEADLINE_EXCEEDED, "context deadline exceeded")
         unreached = failure.code == UNAVAILABLE and failure.message.startswith(NOT_CONNECTED)
         if received or not unreached:
-            raise Exit(ERROR, str(failure))
+            raise failure
         client.next_endpoint()
         deadline.sleep(REDIAL_SECONDS[0])
         if deadline.passed():
-            raise Exit(ERROR, "context deadline exceeded")
+            raise CallError(DEADLINE_EXCEEDED, "context deadline exceeded")

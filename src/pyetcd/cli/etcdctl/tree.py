@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from pyetcd.cli import program
 from pyetcd.cli.command import Command
 from pyetcd.cli.completion import completion_command
+from pyetcd.cli.etcdctl.tree_auth import auth_command, role_command, user_command
+from pyetcd.cli.etcdctl.tree_parts import later, parent
+from pyetcd.cli.etcdctl.tree_recipes import (
+    check_command,
+    elect_command,
+    lock_command,
+    make_mirror_command,
+    snapshot_command,
+)
 from pyetcd.cli.flag import Flag, number, span, switch, text
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from pyetcd.cli.command import Invocation
 
 GROUPS = (
     ("kv", "Key-value commands"),
     ("maintenance", "Cluster maintenance commands"),
+    ("concurrency", "Concurrency commands"),
     ("auth", "Authentication commands"),
     ("utility", "Utility commands"),
 )
 FOOTER = 'Use "etcdctl options" for a list of global command-line options (applies to all commands).\n'
-
-
-def later(module: str, function: str) -> Callable[[Invocation], None]:
-    return program.later("pyetcd.cli.etcdctl", module, function)
 
 
 def help_of(command: Command) -> str:
@@ -73,15 +72,20 @@ def root() -> Command:
         defrag_command(),
         endpoint_command(),
         move_leader_command(),
-        downgrade_command(),
         watch_command(),
         Command("version", "Show etcdctl's version", later("about", "version"), group="utility"),
         lease_command(),
         member_command(),
+        snapshot_command(),
+        make_mirror_command(),
+        lock_command(),
+        elect_command(),
         auth_command(),
         user_command(),
         role_command(),
+        check_command(),
         completion_command("etcdctl", later("about", "completion"), "utility"),
+        downgrade_command(),
         Command("options", "List the global flags", later("about", "options"), group="utility"),
         Command(
             "help [command]",
@@ -220,27 +224,10 @@ def compaction_command() -> Command:
     )
 
 
-def _parent(
-    name: str,
-    short: str,
-    group: str,
-    commands: Sequence[Command],
-    persistent: Sequence[Flag] = (),
-) -> Command:
-    return Command(
-        f"{name} <subcommand>",
-        f"{short}; see `etcdctl {name} --help`",
-        long=short,
-        group=group,
-        commands=commands,
-        persistent=persistent,
-    )
-
-
 def lease_command() -> Command:
     keys = switch("keys", "list the keys attached to the lease")
     once = switch("once", "renew once and return")
-    return _parent(
+    return parent(
         "lease",
         "Grant, renew and revoke leases",
         "kv",
@@ -265,7 +252,7 @@ def lease_command() -> Command:
 
 
 def alarm_command() -> Command:
-    return _parent(
+    return parent(
         "alarm",
         "List and disarm alarms",
         "maintenance",
@@ -291,7 +278,7 @@ def defrag_command() -> Command:
 
 
 def endpoint_command() -> Command:
-    return _parent(
+    return parent(
         "endpoint",
         "Ask each endpoint for its state",
         "maintenance",
@@ -333,7 +320,7 @@ def move_leader_command() -> Command:
 
 
 def downgrade_command() -> Command:
-    return _parent(
+    return parent(
         "downgrade",
         "Take the cluster down to the minor version before",
         "maintenance",
@@ -357,7 +344,7 @@ def downgrade_command() -> Command:
 
 def member_command() -> Command:
     learner = switch("learner", "add it as a learner, which does not vote")
-    return _parent(
+    return parent(
         "member",
         "List and change the members of the cluster",
         "maintenance",
@@ -387,92 +374,5 @@ is learner.
                 flags=[text("consistency", "l", "linearizable (l) or serializable (s)")],
             ),
             Command("promote <memberID>", "Make a learner a voter", later("members", "promote")),
-        ],
-    )
-
-
-def auth_command() -> Command:
-    return Command(
-        "auth <enable or disable>",
-        "Turn authentication on or off; see `etcdctl auth --help`",
-        long="Turn authentication on or off",
-        group="auth",
-        commands=[
-            Command("enable", "Turn authentication on", later("auth", "enable")),
-            Command("disable", "Turn authentication off", later("auth", "disable")),
-            Command("status", "Show whether authentication is on", later("auth", "status")),
-        ],
-    )
-
-
-def user_command() -> Command:
-    interactive = "ask for the password, instead of reading it from standard input"
-    return _parent(
-        "user",
-        "List and change users",
-        "auth",
-        [
-            Command(
-                "add <user name or user:password> [options]",
-                "Add a user",
-                later("users", "add"),
-                flags=[
-                    switch("interactive", interactive, on=True),
-                    text("new-user-password", "", "the password"),
-                    switch("no-password", "a user that only a certificate's common name stands for"),
-                ],
-            ),
-            Command("delete <user name>", "Delete a user", later("users", "delete")),
-            Command(
-                "get <user name> [options]",
-                "Show a user's roles",
-                later("users", "get"),
-                flags=[switch("detail", "show the roles' permissions, too")],
-            ),
-            Command("list", "List the users", later("users", "list_users")),
-            Command(
-                "passwd <user name> [options]",
-                "Change a user's password",
-                later("users", "change_password"),
-                flags=[switch("interactive", interactive, on=True)],
-            ),
-            Command("grant-role <user name> <role name>", "Give a user a role", later("users", "grant_role")),
-            Command(
-                "revoke-role <user name> <role name>",
-                "Take a role from a user",
-                later("users", "revoke_role"),
-            ),
-        ],
-    )
-
-
-def role_command() -> Command:
-    def spans() -> list[Flag]:
-        return [
-            switch("prefix", "all keys that begin with <key>"),
-            switch("from-key", "all keys from <key> on, in byte order"),
-        ]
-
-    return _parent(
-        "role",
-        "List and change roles",
-        "auth",
-        [
-            Command("add <role name>", "Add a role", later("roles", "add")),
-            Command("delete <role name>", "Delete a role", later("roles", "delete")),
-            Command("get <role name>", "Show a role's permissions", later("roles", "get")),
-            Command("list", "List the roles", later("roles", "list_roles")),
-            Command(
-                "grant-permission [options] <role name> <permission type> <key> [endkey]",
-                "Permit a role to read or write keys",
-                later("roles", "grant_permission"),
-                flags=spans(),
-            ),
-            Command(
-                "revoke-permission <role name> <key> [endkey]",
-                "Take a permission from a role",
-                later("roles", "revoke_permission"),
-                flags=spans(),
-            ),
         ],
     )

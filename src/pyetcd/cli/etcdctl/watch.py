@@ -7,6 +7,7 @@ import os
 import sys
 
 from pyetcd.cli import command, gotext
+from pyetcd.cli.etcdctl import programs
 from pyetcd.cli.etcdctl.output import WatchAnswer, emit, flush
 from pyetcd.cli.etcdctl.session import Session, prefix_end, raw
 from pyetcd.cli.etcdctl.watcher import Watcher
@@ -102,8 +103,6 @@ def _follow(session: Session, watcher: Watcher, program: list[str]) -> None:
 
 def _run(program: list[str], answer: WatchAnswer) -> None:
     """Start the program once for each event, without an input, and wait for it."""
-    import subprocess
-
     revision = answer.header.number("revision") if answer.header is not None else 0
     for event in answer.events:
         kv = event.child("kv")
@@ -114,29 +113,12 @@ def _run(program: list[str], answer: WatchAnswer) -> None:
             "ETCD_WATCH_KEY": gotext.quote(kv.data("key")),
             "ETCD_WATCH_VALUE": gotext.quote(kv.data("value")),
         }
-        environment = {**os.environ, **variables}
         try:
-            status = subprocess.run(program, stdin=subprocess.DEVNULL, env=environment).returncode
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and "/" not in program[0]:
-                reason = f"exec: {gotext.quote(program[0])}: executable file not found in $PATH"
-            else:
-                reason = f"fork/exec {program[0]}: {(error.strerror or '').lower()}"
-        else:
-            reason = _how_it_ended(status)
-        if reason:
+            programs.run(program, {**os.environ, **variables})
+        except programs.Failed as error:
             shown = "[" + " ".join(map(gotext.quote, program)) + "]"
-            _complain(f"command {shown} error ({reason})")
-            raise Exit(ERROR)
-
-
-def _how_it_ended(status: int) -> str:
-    """As Go says it; empty when all went well."""
-    if status >= 0:
-        return f"exit status {status}" if status else ""
-    from signal import strsignal
-
-    return f"signal: {(strsignal(-status) or str(-status)).lower()}"
+            _complain(f"command {shown} error ({error})")
+            raise Exit(ERROR) from None
 
 
 def _interactive(call: Invocation, keys: list[str]) -> None:

@@ -27,8 +27,10 @@ KEEPALIVE_SECONDS_MIN = 10.0  # gRPC's own lower bound, whatever --keepalive-tim
 class Watcher:
     """Watches what `request`, a WatchCreateRequest, asks for."""
 
-    def __init__(self, client: Client, request: Message) -> None:
+    def __init__(self, client: Client, request: Message, *, has_leader: bool = True) -> None:
+        """With `has_leader`, a member that has lost its leader ends the watch."""
         self._client = client
+        self._has_leader = has_leader
         self._request = request
         self._stream: ClientStream | None = None
         self._closed = False
@@ -67,7 +69,7 @@ class Watcher:
 
     def _on_one_stream(self) -> Iterator[WatchAnswer]:
         """What one stream tells. RpcError when it breaks; ends when the watcher is canceled."""
-        stream = self._stream = self._client.stream(WATCH, Deadline(), has_leader=True)
+        stream = self._stream = self._client.stream(WATCH, Deadline(), has_leader=self._has_leader)
         stream.send(Message("etcdserverpb.WatchRequest", create_request=self._request).encode())
         while True:
             data = self._next(stream)
