@@ -163,6 +163,13 @@ def test_interactive_watches_share_one_process(ctl: Etcdctl) -> None:
         stop(watcher)
 
 
+def test_the_end_of_input_ends_interactive_watches_that_have_just_begun(ctl: Etcdctl) -> None:
+    for _ in range(3):
+        ran = ctl("watch", "--interactive", stdin=b"watch a\nwatch b\n")
+        assert (ran.code, ran.out) == (3, b"")
+        assert ran.err == b"Error: error reading watch request line: EOF\n"
+
+
 def test_a_watch_of_compacted_history_is_canceled_with_code_5(ctl: Etcdctl) -> None:
     ctl("put", "w", "1")
     ctl("put", "w", "2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -198,3 +200,19 @@ def test_only_what_is_needed_is_loaded(arguments: tuple[str, ...]) -> None:
     assert not heavy, {name: HEAVY[name] for name in heavy}
     assert not any(name.endswith("_pb2") for name in loaded)
     assert len(loaded) < 55
+
+
+def test_an_empty_variable_is_one_that_is_not_known() -> None:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("ETCDCTL_")}
+    script = "from pyetcd.cli.etcdctl import main; main(['etcdctl', 'txn', '--command-timeout=1ms'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**variables, "ETCDCTL_CERT": "", "ETCDCTL_KEY": ""},
+        check=False,
+    )
+    told = [json.loads(line) for line in ran.stderr.splitlines() if line.startswith("{")]
+    assert {line["environment-variable"] for line in told} == {"ETCDCTL_CERT=", "ETCDCTL_KEY="}
+    assert {line["msg"] for line in told} == {"unrecognized environment variable"}

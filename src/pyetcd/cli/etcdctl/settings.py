@@ -2,8 +2,8 @@
 
 The rules are etcdctl's: a variable counts only where its flag was not given; a variable and a flag for
 the same thing are a conflict that ends the program; one that fits no flag of this command is warned of;
-one whose value does not parse is passed over. The check of files and formats comes in etcdctl's order,
-since the first error is the one that is seen.
+one that is empty, too; one whose value does not parse is passed over. The check of files and formats comes
+in etcdctl's order, since the first error is the one that is seen.
 """
 
 from __future__ import annotations
@@ -150,13 +150,13 @@ def _apply_environment(call: Invocation) -> None:
                 caller="flags/flag.go:86",
             )
             raise Exit(ERROR)
-        if name not in known:
+        if name not in known or not value:
             notes.warn(
                 "unrecognized environment variable",
                 {"environment-variable": f"{name}={value}"},
                 caller="flags/flag.go:94",
             )
-        elif value and name in inherited:
+        elif name in inherited:
             try:
                 inherited[name].set(value)
             except gotext.GoValueError:

@@ -70,6 +70,9 @@ class Watcher:
     def _on_one_stream(self) -> Iterator[WatchAnswer]:
         """What one stream tells. RpcError when it breaks; ends when the watcher is canceled."""
         stream = self._stream = self._client.stream(WATCH, Deadline(), has_leader=self._has_leader)
+        if self._closed:  # before there was a stream to cancel
+            stream.cancel()
+            return
         stream.send(Message("etcdserverpb.WatchRequest", create_request=self._request).encode())
         while True:
             data = self._next(stream)
