@@ -12,12 +12,17 @@ import signal
 import subprocess
 import sys
 from array import array
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import quote, unquote
 
 import pytest
 from both import Both
 from ctl_runner import Etcdctl, Ran
 
 from pyetcd.cli.etcdctl import check_perf
+from pyetcd.cli.etcdctl.check_datascale import Unknown, memory_of
 from pyetcd.cli.etcdctl.load import Tally, Work, shares
 from pyetcd.cli.exits import Exit
 
@@ -145,3 +150,55 @@ def test_processes_share_all_of_the_work(processes: int) -> None:
     assert sum(each.clients for each in split) == 500
     assert sum(each.count for each in split) == 10_001
     assert math.isclose(sum(each.per_second for each in split), 8000)
+
+
+class Metrics(BaseHTTPRequestHandler):
+    """Answers a path with the text that it is."""
+
+    def do_GET(self) -> None:
+        asked = unquote(self.path.removesuffix("/metrics").strip("/"))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(asked.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metrics) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_memory_is_read_off_the_metrics(metrics: str) -> None:
+    text = quote("# HELP process_resident_memory_bytes x\nprocess_resident_memory_bytes 3.5e+07\nother 1\n")
+    assert memory_of(f"{metrics}/{text}", None) == 35_000_000
+    assert memory_of(f"http://{metrics}/{text}", None) == 35_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("other 1", "could not find: process_resident_memory_bytes"),
+        (
+            "process_resident_memory_bytes x",
+            'parse error: strconv.ParseFloat: parsing "x": invalid syntax',
+        ),
+    ],
+)
+def test_memory_that_cannot_be_read_is_told_why(metrics: str, text: str, reason: str) -> None:
+    with pytest.raises(Unknown) as why:
+        memory_of(f"{metrics}/{quote(text)}", None)
+    assert str(why.value) == reason
+
+
+def test_metrics_that_cannot_be_fetched_are_told_of() -> None:
+    with pytest.raises(Unknown) as why:
+        memory_of("127.0.0.1:1", None)
+    reason = "dial tcp 127.0.0.1:1: connect: connection refused"
+    assert str(why.value) == f'fetch error: Get "http://127.0.0.1:1/metrics": {reason}'

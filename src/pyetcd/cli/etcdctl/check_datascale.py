@@ -100,19 +100,27 @@ def memory_of(endpoint: str, tls: Tls | None) -> float:
 
 def _fetch(url: str, tls: Tls | None) -> str:
     from http.client import HTTPException
-    from urllib.error import URLError
+    from urllib.error import HTTPError, URLError
     from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
-    # An answer of any status has metrics or has not.
     opener = build_opener(ProxyHandler({}), HTTPSHandler(context=_context(tls)))
     try:
         with opener.open(url, timeout=FETCH_SECONDS) as answer:
             return str(answer.read().decode("utf-8", "replace"))
+    except HTTPError as error:
+        return str(error.read().decode("utf-8", "replace"))  # an answer of any status has metrics or has not
     except URLError as error:
-        reason = error.reason.strerror if isinstance(error.reason, OSError) else error.reason
-        raise Unknown(f"fetch error: Get {gotext.quote(url)}: {str(reason or error).lower()}") from None
+        raise Unknown(f"fetch error: Get {gotext.quote(url)}: {_reason(url, error.reason)}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise Unknown(f"fetch error: Get {gotext.quote(url)}: {error}") from None
+
+
+def _reason(url: str, reason: object) -> str:
+    """Why there is no connection, as Go says it where that is easy."""
+    if isinstance(reason, ConnectionRefusedError):
+        host = url.partition("://")[2].partition("/")[0]
+        return f"dial tcp {host}: connect: connection refused"
+    return str(reason)
 
 
 def _context(tls: Tls | None) -> SSLContext:
