@@ -143,6 +143,11 @@ class Client:
             metadata.append(("hasleader", "true"))
         return self._channel(deadline).stream(path, metadata, deadline.left())
 
+    @property
+    def has_others(self) -> bool:
+        """Whether there are endpoints to turn to."""
+        return len(self._targets) > 1
+
     def is_alive(self, seconds: float) -> bool:
         """Whether the present endpoint answers at all within this time."""
         channel = self._channels[self._current]

@@ -71,7 +71,7 @@ class Keeper:
     def _renew_on(self, stream: ClientStream) -> bool:
         """Renew for as long as the stream lives. False once the lease is gone, or after `stop`."""
         while not self._stopped.is_set():
-            answer = renewal(stream, self._lease, self._alive.left())
+            answer = renewal(stream, self._lease, self._patience())
             ttl = answer.number("TTL")
             if ttl <= 0:
                 return False
@@ -79,6 +79,11 @@ class Keeper:
             self._alive = Deadline(ttl)
             self._pause(ttl / 3)
         return False
+
+    def _patience(self) -> float | None:
+        """How long one answer is waited for. With other endpoints there must be time left to ask those."""
+        left = self._alive.left()
+        return left / 2 if left is not None and self._session.client.has_others else left
 
     def _pause(self, seconds: float) -> None:
         left = self._alive.left()
