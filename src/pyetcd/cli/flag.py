@@ -15,9 +15,20 @@ SECOND_NS = 1_000_000_000
 
 class Flag:
     """One flag. `kind`: `string`, `bool`, `int`, `uint` (64 bits each), `uint32`, `duration` (nanoseconds),
-    `strings` (a list with commas)."""
+    `strings` (a list with commas). `choices` are what a shell offers as values; others may be good, too."""
 
-    __slots__ = ("changed", "default", "hidden", "kind", "name", "required", "shorthand", "usage", "value")
+    __slots__ = (
+        "changed",
+        "choices",
+        "default",
+        "hidden",
+        "kind",
+        "name",
+        "required",
+        "shorthand",
+        "usage",
+        "value",
+    )
 
     def __init__(
         self,
@@ -27,6 +38,7 @@ class Flag:
         usage: str,
         shorthand: str = "",
         hidden: bool = False,
+        choices: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.kind = kind
@@ -35,6 +47,7 @@ class Flag:
         self.usage = usage
         self.shorthand = shorthand
         self.hidden = hidden
+        self.choices = choices
         self.required = False
         self.changed = False
 
@@ -114,8 +127,10 @@ def switch(name: str, usage: str, shorthand: str = "", on: bool = False) -> Flag
     return Flag(name, "bool", on, usage, shorthand)
 
 
-def text(name: str, default: str, usage: str, shorthand: str = "") -> Flag:
-    return Flag(name, "string", default, usage, shorthand)
+def text(
+    name: str, default: str, usage: str, shorthand: str = "", choices: tuple[str, ...] = ()
+) -> Flag:
+    return Flag(name, "string", default, usage, shorthand, choices=choices)
 
 
 def needed(name: str, usage: str) -> Flag:

@@ -90,15 +90,42 @@ def test_what_may_have_been_meant_comes_in_etcds_order_and_never_help(ctl: Etcdc
     assert "\thelp\n" not in ctl("helpp").err.decode()
 
 
-def test_bash_takes_the_completion_script_and_completes_with_it(ctl: Etcdctl, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["-w", "json", "lease", "k"], "keep-alive"),
+        (["get", "-w", ""], "fields json protobuf simple table"),
+        (["get", "--write-out", "p"], "protobuf"),
+        (["get", "--write-out", "="], "fields json protobuf simple table"),
+        (["get", "--write-out", "=", "ta"], "table"),
+        (["check", "perf", "--load", "x"], "xLarge"),
+        (["check", "--load", "x"], ""),
+        (["lock", "--tt"], "--ttl"),
+        (["snapshot", ""], "save"),
+        (["completion", "f"], "fish"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bash_takes_the_completion_script_and_completes_with_it(
+    ctl: Etcdctl, tmp_path: Path, words: list[str], offered: str
+) -> None:
     script = tmp_path / "completion"
     script.write_bytes(ctl("completion", "bash").out)
+    line = " ".join(f"'{word}'" for word in ["etcdctl", *words])
     ask = (
-        f"source {script}; COMP_WORDS=(etcdctl -w json lease k); COMP_CWORD=4; _etcdctl_complete;"
+        f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _etcdctl_complete;"
         ' echo "${COMPREPLY[@]}"'
     )
     ran = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, timeout=60)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "keep-alive\n", "")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.split()[: len(offered.split()) or None] == offered.split()
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
+def test_other_shells_scripts_hold_every_command_and_the_values_of_flags(ctl: Etcdctl, shell: str) -> None:
+    text = ctl("completion", shell).text
+    names = ("make-mirror", "datascale", "grant-permission", "max-txn-ops", "write-out", "protobuf", "xLarge")
+    assert [name for name in names if name not in text] == []
 
 
 def test_a_command_may_be_shortened_while_it_is_the_only_one(ctl: Etcdctl) -> None:

@@ -22,6 +22,7 @@ GROUPS = (
     ("auth", "Authentication commands"),
     ("utility", "Utility commands"),
 )
+FORMATS = ("fields", "json", "protobuf", "simple", "table")
 FOOTER = 'Use "etcdctl options" for a list of global command-line options (applies to all commands).\n'
 
 
@@ -35,7 +36,7 @@ def global_flags() -> list[Flag]:
     flags = [
         Flag("endpoints", "strings", ["127.0.0.1:2379"], "the members to talk to, separated by commas"),
         switch("debug", "print all settings to stderr"),
-        text("write-out", "simple", "output format: fields, json, protobuf, simple or table", "w"),
+        text("write-out", "simple", "output format: fields, json, protobuf, simple or table", "w", FORMATS),
         switch("hex", "print keys, values and IDs in hexadecimal"),
         span("dial-timeout", 2, "how long one attempt to connect may take"),
         span("command-timeout", 5, "how long a short command may take, connecting included"),

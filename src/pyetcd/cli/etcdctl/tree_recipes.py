@@ -6,6 +6,8 @@ from pyetcd.cli.command import Command
 from pyetcd.cli.etcdctl.tree_parts import later, parent
 from pyetcd.cli.flag import Flag, number, switch, text, unsigned
 
+LOADS = ("small", "medium", "large", "xLarge")
+
 
 def snapshot_command() -> Command:
     save = Command(
@@ -79,13 +81,14 @@ def check_command() -> Command:
             switch("auto-defrag", "defragment the endpoints afterwards"),
         ]
 
+    sizes = "s(mall), m(edium), l(arge) or xl (xLarge)"
     perf_prefix, scale_prefix = "/etcdctl-check-perf/", "/etcdctl-check-datascale/"
     perf = Command(
         "perf [options]",
         "Write for a minute at a given rate, and judge how that went",
         later("check_perf", "perf"),
         flags=[
-            text("load", "s", "s(mall), m(edium), l(arge) or xl (xLarge): how many clients, how many writes"),
+            text("load", "s", f"{sizes}: how many clients, how many writes", choices=LOADS),
             text("prefix", perf_prefix, "where the keys are put; they are deleted afterwards"),
             *after(),
         ],
@@ -99,7 +102,7 @@ def check_command() -> Command:
 It is the first of the endpoints whose memory is looked at.
 """,
         flags=[
-            text("load", "s", "s(mall), m(edium), l(arge) or xl (xLarge): how many keys, how many clients"),
+            text("load", "s", f"{sizes}: how many keys, how many clients", choices=LOADS),
             text("prefix", scale_prefix, "where the keys are put; they are deleted afterwards"),
             *after(),
         ],
