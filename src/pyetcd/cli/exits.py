@@ -9,6 +9,7 @@ INVALID_INPUT = 3  # in what txn and watch read from stdin
 BAD_FEATURE = 4  # a flag's value is well-formed but not supported
 INTERRUPTED = 5
 BAD_ARGS = 128
+CANCELED_PROMPT = 255  # Ctrl-C where a password is asked for
 
 
 class Exit(Exception):

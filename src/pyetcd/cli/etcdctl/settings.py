@@ -14,7 +14,7 @@ import sys
 from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl import notes
 from pyetcd.cli.etcdctl.output import emit, flush
-from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, Exit
+from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, CANCELED_PROMPT, ERROR, Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,10 +192,17 @@ def name_and_password(user: str, password: str, prompt: str) -> tuple[str, str]:
 
 
 def ask_password(prompt: str) -> str:
+    """The password that is typed, without an echo, or a line of standard input. Exit after a Ctrl-C."""
     if sys.stdin.isatty():
         from getpass import getpass
 
-        return getpass(prompt).strip()
+        try:
+            return getpass(prompt).strip()
+        except EOFError:
+            print(file=sys.stderr)
+            return ""
+        except KeyboardInterrupt:
+            raise Exit(CANCELED_PROMPT) from None
     emit(prompt)
     flush()
     line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
