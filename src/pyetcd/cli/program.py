@@ -6,6 +6,7 @@ why a command line is no good, since both cobra and its main function do.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -36,6 +37,7 @@ def main(
 ) -> int:
     """Run the program with these arguments (its name first; None: the process's); returns the exit code."""
     argv = list(sys.argv if arguments is None else arguments)[1:]
+    _open_what_is_closed()
     try:
         code = _run(tree, argv, help_of, twice)
         sys.stdout.flush()
@@ -43,7 +45,35 @@ def main(
         return _die_by("SIGPIPE")
     except KeyboardInterrupt:
         return _die_by("SIGINT")
+    except OSError as error:
+        if not _is_of_output(error):
+            raise
+        return _fail(f"Error: write /dev/stdout: {(error.strerror or str(error)).lower()}")
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Whoever starts the program may have closed its input or outputs, which then are None to Python."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether standard output could not be written; if so, what is left for it is dropped.
+
+    All else that a command opens and cannot write has a name, or is told of by the command.
+    """
+    import errno
+
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.flush()
+    return True
 
 
 def _run(
@@ -84,7 +114,6 @@ def _fail(text: str) -> int:
 
 def _die_by(name: str) -> int:
     """End as a program that does not handle the signal, so that shells see what happened."""
-    import os
     import signal
 
     number = signal.Signals[name]

@@ -59,14 +59,14 @@ class Stage:
         self.backups = backups
         self.both = both
         self.directory = directory
-        self._endpoint = endpoint
+        self.endpoint = endpoint
 
     def same(self, *more: str) -> Ran:
         """Both programs, which must agree; then whether each left what it had to."""
         path = self.directory / "saved"
         runs: list[tuple[Ran, bytes | None, int]] = []
         for program in (self.both.real, self.both.ours):
-            ran = program("snapshot", "save", str(path), f"--endpoints={self._endpoint}", *more)
+            ran = program("snapshot", "save", str(path), f"--endpoints={self.endpoint}", *more)
             errors = b"".join(line for line in ran.err.splitlines(True) if not line.startswith(b"{"))
             data = path.read_bytes() if path.exists() else None
             mode = path.stat().st_mode & 0o777 if path.exists() else 0
@@ -78,7 +78,7 @@ class Stage:
         return runs[1][0]
 
     def ours(self, path: Path) -> Ran:
-        return self.both.ours("snapshot", "save", str(path), f"--endpoints={self._endpoint}")
+        return self.both.ours("snapshot", "save", str(path), f"--endpoints={self.endpoint}")
 
 
 @pytest.fixture
@@ -170,6 +170,18 @@ def test_what_is_done_is_told_in_etcdctls_log_lines(stage: Stage) -> None:
 )
 def test_mistakes_are_told_alike(both: Both, arguments: list[str]) -> None:
     assert both.same(*arguments).code in (5, 128)
+
+
+def test_a_directory_is_not_replaced(stage: Stage) -> None:
+    stage.backups.blobs = [DATABASE, HASH]
+    runs = [
+        program("snapshot", "save", str(stage.directory), f"--endpoints={stage.endpoint}")
+        for program in (stage.both.real, stage.both.ours)
+    ]
+    errors = [ran.err.splitlines()[-1] for ran in runs]
+    assert errors[0] == errors[1]
+    assert errors[1].endswith(b": file exists)")
+    assert [ran.code for ran in runs] == [5, 5]
 
 
 def test_without_a_server_only_the_command_timeout_ends_it(both: Both, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -227,6 +228,33 @@ def test_only_what_is_needed_is_loaded(arguments: tuple[str, ...]) -> None:
     assert not heavy, {name: HEAVY[name] for name in heavy}
     assert not any(name.endswith("_pb2") for name in loaded)
     assert len(loaded) < 55
+
+
+def redirected(ctl: Etcdctl, arguments: str, how: str) -> subprocess.CompletedProcess[str]:
+    line = " ".join(shlex.quote(word) for word in ctl.command()) + f" {arguments} {how}"
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, env=ctl.variables())
+
+
+@pytest.mark.parametrize("arguments", ["version", "help get", "options", "completion fish"])
+def test_output_that_cannot_be_written_is_an_error(ctl: Etcdctl, arguments: str) -> None:
+    ran = redirected(ctl, arguments, ">/dev/full")
+    assert (ran.returncode, ran.stderr) == (1, "Error: write /dev/stdout: no space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "how", "code"),
+    [
+        ("version", ">&-", 0),
+        ("help", ">&-", 0),
+        ("get", "2>&-", 128),
+        ("txn", "<&-", 3),
+        ("put a", "<&-", 128),
+    ],
+)
+def test_what_was_closed_is_done_without(ctl: Etcdctl, arguments: str, how: str, code: int) -> None:
+    ran = redirected(ctl, arguments, how)
+    assert ran.returncode == code
+    assert "Traceback" not in ran.stderr
 
 
 def test_an_empty_variable_is_one_that_is_not_known() -> None:

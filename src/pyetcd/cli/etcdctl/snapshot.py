@@ -140,7 +140,9 @@ def _rename(part: str, path: str) -> None:
     try:
         os.rename(part, path)
     except OSError as error:
-        reason = f"rename {part} {path}: {_reason(error)}"
+        # A directory is one more file that exists, to Go.
+        words = "file exists" if isinstance(error, IsADirectoryError) else _reason(error)
+        reason = f"rename {part} {path}: {words}"
         raise Exit(INTERRUPTED, f"could not rename {part} to {path} ({reason})") from None
     directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
