@@ -21,6 +21,7 @@ class Proxy:
     """Started when made, `flags` as on its command line; `close` it."""
 
     def __init__(self, kind: str, directory: Path, *flags: str, program: Path = OURS) -> None:
+        self.metrics = ""  # where its metrics are, if its maker says so
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.log = directory / f"proxy-{self.port}.log"

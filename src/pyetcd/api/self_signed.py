@@ -59,12 +59,20 @@ def _side(
         error = "selfSignedCertValidity is invalid,it should be greater than 0"
         _log.warn("cannot generate cert", {"error": error})
         raise CannotSign(f"failed to get {side} self-signed certs: {error}")
-    directory = f"{config.data_dir.rstrip('/')}/fixtures/{side}"
+    hosts = [url.host for url in urls]
+    return generated(files, config.data_dir, side, hosts, years, now_seconds)
+
+
+def generated(
+    files: Files, data_dir: str, side: str, hosts: Sequence[str], years: int, now_seconds: float
+) -> TlsConfig:
+    """A certificate for `hosts`, each with its port, made where there is none yet. OSError."""
+    directory = f"{data_dir.rstrip('/')}/fixtures/{side}"
     cert_file, key_file = f"{directory}/cert.pem", f"{directory}/key.pem"
     if not files.exists(cert_file) or not files.exists(key_file):
         if not files.exists(directory):
             make_directory(files, directory)
-        _make(files, cert_file, key_file, [url.host for url in urls], years, now_seconds)
+        _make(files, cert_file, key_file, hosts, years, now_seconds)
     return TlsConfig(
         cert_file=cert_file,
         key_file=key_file,
