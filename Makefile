@@ -7,7 +7,7 @@ WORKERS ?= 3
 PYTHON := $(shell find src/pyetcd -name '*.py')
 NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
 
-.PHONY: help run setup interpreted test lint bench proto raft-vectors clean
+.PHONY: help run setup interpreted test lint bench proto raft-vectors docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,10 @@ bench: setup  ## measure beside real etcd (needs Go); results in bench/results
 
 proto: setup  ## regenerate what the .proto files say
 	$(PY) scripts/generate_proto.py
+
+docs: setup  ## build the documentation site into build/site
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo 'built build/site; to read it: $(PY) -m http.server -d build/site'
 
 raft-vectors: setup  ## run etcd-raft's transcripts from $$RAFT_VECTORS
 	$(PY) -m pytest tests/raft -k vectors $(ARGS)

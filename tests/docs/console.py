@@ -221,7 +221,7 @@ class Console:
         log = self._logs / str(pid)
         deadline = time.monotonic() + SECONDS
         while not (log.exists() and READY in log.read_bytes()):
-            if not _is_running(pid) or not _is_etcd(pid):
+            if not _is_running(pid) or not _may_serve(pid):
                 return
             assert time.monotonic() < deadline, f"a server is not ready after {SECONDS:g} s:\n{self.logs()}"
             time.sleep(0.02)  # files have no event to wait for
@@ -266,11 +266,13 @@ def _is_running(pid: int) -> bool:
     return _fields(pid)[:1] not in ([], ["Z"])
 
 
-def _is_etcd(pid: int) -> bool:
+def _may_serve(pid: int) -> bool:
+    """It is etcd, or still the shell that is about to become it."""
     try:
-        return b"etcd" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return b"etcd" in command or command.startswith(b"bash")
 
 
 def free_ports(count: int) -> list[str]:

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 from console import Console, blocks, steps
-
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests" / "clusters"))
-
 from programs import GO, GO36, go_etcd
 
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN = [page for page in PAGES if steps(page.read_text())]

@@ -127,6 +127,20 @@ class _Table:
         return sorted(set(self.keys) - self._asked)
 
 
+def nested_keys() -> dict[str, str]:
+    """Where settings stand whose key is not their flag's name: by field, the path of keys. For the docs."""
+    tables = (
+        ("client-transport-security", "client_tls.", _SECURITY),
+        ("peer-transport-security", "peer_tls.", _SECURITY),
+        ("discovery-config", "discovery.", (("token", "token", "string"),)),
+        ("discovery-config.client", "discovery.", _DISCOVERY_CLIENT),
+        ("discovery-config.client.secure", "discovery.", _DISCOVERY_SECURE),
+        ("discovery-config.client.auth", "discovery.", _DISCOVERY_AUTH),
+        ("socket-options", "", _SOCKETS),
+    )
+    return {head + field: f"{path}.{key}" for path, head, rows in tables for key, field, _ in rows}
+
+
 def parse_file(data: bytes) -> ServerConfig:
     """The configuration a file holds, not checked yet. ConfigError or UrlKeyError with etcd's wording."""
     try:
