@@ -7,7 +7,7 @@ WORKERS ?= 3
 PYTHON := $(shell find src/pyetcd -name '*.py')
 NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
 
-.PHONY: help run setup interpreted test lint bench proto raft-vectors docs clean
+.PHONY: help run setup interpreted test lint wheel bench proto raft-vectors docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ lint: setup  ## ruff, mypy --strict, rustfmt and clippy
 	.venv/bin/ruff check src tests bench scripts
 	.venv/bin/mypy
 	@scripts/lint-native
+
+wheel: setup  ## make the wheels in dist/, install each in a clean environment and serve with it
+	@$(PY) scripts/wheel.py $(ARGS)
 
 bench: setup  ## measure beside real etcd (needs Go); results in bench/results
 	$(PY) -m bench $(ARGS)
