@@ -116,12 +116,12 @@ def test_a_mirror_goes_on_at_another_member_of_its_source(cluster: Cluster, held
 def test_a_lock_is_kept_when_the_member_it_was_taken_at_falls_silent(cluster: Cluster, held: Held) -> None:
     first = cluster.members[0]
     cluster.move_leader(cluster.members[1])
-    holder = held.open("lock", "l", "--ttl=4")
+    holder = held.open("lock", "l", "--ttl=3")
     lines_of(holder, 2)
     first.freeze()
     try:
         with pytest.raises(subprocess.TimeoutExpired):
-            holder.wait(timeout=9)
+            holder.wait(timeout=6)
         assert end(holder) == (0, b"")
     finally:
         first.thaw()
