@@ -25,6 +25,7 @@ from pathlib import Path
 from random import Random
 
 SECONDS = 60.0
+PATIENCE = {"ETCDCTL_COMMAND_TIMEOUT": "30s", "ETCDCTL_DIAL_TIMEOUT": "20s"}  # for machines that are busy
 READY = b"ready to serve client requests"
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)")
 PORTS = ("2379", "2380", "2381")
@@ -114,7 +115,7 @@ class Console:
         self._ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         path = self._shims(directory / "bin", programs)
         found = f"{path}:{os.environ['PATH']}"
-        environment = {"PATH": found, "HOME": str(directory), "LC_ALL": "C.UTF-8"}
+        environment = {"PATH": found, "HOME": str(directory), "LC_ALL": "C.UTF-8", **PATIENCE}
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             stdin=subprocess.PIPE,

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from compatibility import table
+from console import blocks
 
 from pyetcd.api.gateway.paths import PATHS
 from pyetcd.api.server import STREAMS, UNARY
@@ -137,3 +139,21 @@ def test_tests_and_sources_that_pages_name_exist() -> None:
     for page in PAGES:
         for name in re.findall(r"`((?:tests|src|scripts|bench)/[\w/.-]+)`", page.read_text()):
             assert (ROOT / name).exists() or name.startswith("bench/results"), f"{page.name}: {name}"
+
+
+def test_python_on_pages_is_python() -> None:
+    found = [(page, text) for page in PAGES for _, text in blocks(page.read_text(), "python")]
+    assert found
+    for page, lines in found:
+        compile("\n".join(lines), str(page), "exec")
+
+
+def test_pictures_say_what_they_show_and_fetch_nothing() -> None:
+    pictures = list((ROOT / "docs" / "assets").glob("*.svg"))
+    design = (ROOT / "docs" / "design.md").read_text()
+    assert pictures
+    for picture in pictures:
+        drawing = ElementTree.parse(picture).getroot()
+        assert drawing.find("{http://www.w3.org/2000/svg}title") is not None, picture
+        assert "href" not in picture.read_text(), picture
+        assert f"assets/{picture.name}" in design, picture
