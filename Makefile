@@ -4,10 +4,11 @@ PY := .venv/bin/python
 STAMP := .venv/.ready
 COMPILED := build/compiled/made-of.json
 WORKERS ?= 3
+SECONDS ?= 600
 PYTHON := $(shell find src/pyetcd -name '*.py')
 NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
 
-.PHONY: help run setup interpreted test lint wheel bench proto raft-vectors docs clean
+.PHONY: help run setup interpreted test fuzz lint wheel bench proto raft-vectors docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -29,6 +30,9 @@ interpreted: $(STAMP)  ## the same without compiled modules: nothing to wait for
 
 test: setup  ## set up and pass the tests, WORKERS files at a time
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+fuzz: setup  ## feed changed bytes to all that faces the network, SECONDS long
+	$(PY) tests/fuzz $(SECONDS) $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, rustfmt and clippy
 	.venv/bin/ruff check src tests bench scripts
