@@ -78,7 +78,7 @@ class KvService:
 
     def txn(self, payload: bytes, caller: Caller, done: Done) -> Handle:
         request = strict.parse(TxnRequest, payload)
-        spans = list(_written((*request.success, *request.failure)))
+        spans = list(written((*request.success, *request.failure)))
         # What was compared may not be what is cached: be careful with it.
         spans += [(compare.key, compare.range_end) for compare in request.compare]
         return self._write(TXN, payload, spans, caller, done)
@@ -135,7 +135,7 @@ def revision_of(answer: bytes) -> int:
     return 0
 
 
-def _written(operations: Iterable[RequestOp]) -> Iterable[Span]:
+def written(operations: Iterable[RequestOp]) -> Iterable[Span]:
     """What the operations of a transaction may write, at any depth."""
     left = list(operations)
     while left:

@@ -1,7 +1,8 @@
 """The gRPC proxy put together: its services, what serves them, and what it does by itself.
 
-Between a client's key-value call and the cluster stand, in this order, the cache, the namespace and the
-ordering of reads; watches are shared by range, keepalives by lease, and everything else passes as it is.
+Between a client's key-value call and the cluster stand, in this order, the cache, leased keys, the
+namespace and the ordering of reads; watches are shared by range, keepalives by lease, and everything else
+passes as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pyetcd.proxy.http import Health, ProxyHealth, Routes
 from pyetcd.proxy.kv import DirectKv, KvService, NoRangeStream
 from pyetcd.proxy.leadership import Leadership
 from pyetcd.proxy.leases import KEEP_ALIVE, LeaseStreams
+from pyetcd.proxy.leasing import LeasingKv
 from pyetcd.proxy.members import MEMBER_LIST, Members, Registered, Registration
 from pyetcd.proxy.namespace import NamespaceKv
 from pyetcd.proxy.ordering import OrderedKv
@@ -56,6 +58,7 @@ class ProxyConfig:
     sizes: Sizes
     namespace: bytes = b""
     advertised: str = ""
+    leasing_prefix: bytes = b""
     resolver_prefix: str = ""
     resolver_ttl: int = 0
     auto_sync_seconds: float = 0.0
@@ -104,6 +107,10 @@ class GrpcProxy:
         self._cache = RangeCache()
         self._lines: dict[str, WatchLine] = {}
         self._ranges = Ranges(self._line, config.namespace, self._seen)
+        self._leasing: LeasingKv | None = None
+        if config.leasing_prefix:
+            self._leasing = LeasingKv(self._upstream, kv, self._ranges, config.leasing_prefix)
+            kv = self._kv = self._leasing
         self._registered: Registered | None = None
         if config.resolver_prefix and config.advertised:
             self._registered = Registered(kv, self._ranges, config.resolver_prefix, loop)
@@ -153,6 +160,8 @@ class GrpcProxy:
             work.append(registration.hold())
         if self._registered is not None:
             work.append(self._registered.follow())
+        if self._leasing is not None:
+            work.append(self._leasing.hold())
         if config.auto_sync_seconds > 0:
             work.append(self._sync_endpoints())
         await asyncio.gather(*work, self._for_ever())
@@ -197,7 +206,8 @@ class GrpcProxy:
                 if member.name and not member.isLearner
                 for url in member.clientURLs
             ]
-            if named:
+            if named and named != self._upstream.endpoints.names:
+                _log.info("endpoints of the cluster have changed", {"endpoints": named})
                 self._upstream.endpoints.set(named)
 
     def _line(self, token: str) -> WatchLine:

@@ -46,8 +46,6 @@ REFUSALS = (BadCertificate, CannotSign, NothingDiscovered, OSError)
 def start(call: Invocation) -> None:
     """Serve until a signal ends it. Exit for what cannot be served."""
     _check(call)
-    if call.text("experimental-leasing-prefix"):
-        raise Exit(ERROR, "--experimental-leasing-prefix is not part of this version of pyetcd yet")
     if call.on("debug"):
         logs.setup("debug", "json", [Writer(2)])
     files = OsFiles()
@@ -149,6 +147,7 @@ def _config(call: Invocation, endpoints: Sequence[str]) -> ProxyConfig:
         endpoints=tuple(endpoints),
         sizes=Sizes(send if send > 0 else DEFAULT_SEND_BYTES, receive if receive > 0 else MAX_INT32),
         namespace=os.fsencode(call.text("namespace")),
+        leasing_prefix=os.fsencode(call.text("experimental-leasing-prefix")),
         advertised=call.text("advertise-client-url"),
         resolver_prefix=call.text("resolver-prefix"),
         resolver_ttl=call.number("resolver-ttl"),
