@@ -42,6 +42,9 @@ lint: setup  ## ruff, mypy --strict, rustfmt and clippy
 wheel: setup  ## make the wheels in dist/, install each in a clean environment and serve with it
 	@$(PY) scripts/wheel.py $(ARGS)
 
+man: setup  ## write the man pages into dist/man
+	@$(PY) scripts/man_pages.py dist/man
+
 bench: setup  ## measure beside real etcd (needs Go); results in bench/results
 	$(PY) -m bench $(ARGS)
 
