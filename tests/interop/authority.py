@@ -53,7 +53,7 @@ class Authority:
     def issue(
         self, name: str, hosts: Sequence[str] = (), *, p521: bool = False, file: str | None = None
     ) -> tuple[Path, Path]:
-        """A certificate with this common name, for server and client; its file and its key's, replaced in one
+        """A certificate with this common name, if any, for server and client; its file and its key's, replaced in one
         step each."""
         key = ec.generate_private_key(ec.SECP521R1() if p521 else ec.SECP256R1())
         self._next += 1
@@ -88,7 +88,7 @@ class Authority:
 
 
 def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
 
 
 def _general(host: str) -> x509.GeneralName:
