@@ -53,8 +53,8 @@ class Authority:
     def issue(
         self, name: str, hosts: Sequence[str] = (), *, p521: bool = False, file: str | None = None
     ) -> tuple[Path, Path]:
-        """A certificate with this common name, if any, for server and client; its file and its key's, replaced in one
-        step each."""
+        """A certificate with this common name, if any, for server and client; its file and its key's,
+        replaced in one step each."""
         key = ec.generate_private_key(ec.SECP521R1() if p521 else ec.SECP256R1())
         self._next += 1
         self._serials[name] = self._next
