@@ -88,10 +88,13 @@ class Call:
 class Line:
     """A stream to the cluster."""
 
-    __slots__ = ("_calls", "endpoint", "number", "owner")
+    __slots__ = ("_calls", "_lines", "endpoint", "number", "owner")
 
-    def __init__(self, calls: Calls, number: int, endpoint: Endpoint, owner: Stream) -> None:
+    def __init__(
+        self, calls: Calls, lines: dict[int, Line], number: int, endpoint: Endpoint, owner: Stream
+    ) -> None:
         self._calls = calls
+        self._lines = lines
         self.number = number
         self.endpoint = endpoint
         self.owner: Stream | None = owner
@@ -110,6 +113,7 @@ class Line:
     def cancel(self) -> None:
         """Nothing more is told of it."""
         self.owner = None
+        self._lines.pop(self.number, None)
         self._calls.cancel(self.number)
 
 
@@ -155,7 +159,7 @@ class Upstream:
         if has_leader:
             metadata.append(("hasleader", "true"))
         number = self._calls.open(endpoint.channel, path, metadata, self._left(caller))
-        line = self._lines[number] = Line(self._calls, number, endpoint, owner)
+        line = self._lines[number] = Line(self._calls, self._lines, number, endpoint, owner)
         return line
 
     def turn(self) -> bool:
@@ -179,9 +183,7 @@ class Upstream:
             elif message is None:
                 del self._lines[number]
                 self._line_ended(line, code, text)
-            elif line.owner is None:
-                del self._lines[number]
-            else:
+            elif line.owner is not None:
                 line.owner.on_message(message)
         return len(news) == NEWS_PER_TURN
 

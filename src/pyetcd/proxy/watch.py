@@ -102,6 +102,7 @@ class WatchStream:
         self._next = 0
         self._waiting: deque[WatchRequest] = deque()
         self._asking: Handle | None = None
+        self._is_cut_off = False
 
     def on_message(self, payload: bytes) -> None:
         request = WatchRequest.FromString(payload)
@@ -130,7 +131,8 @@ class WatchStream:
 
     def send(self, parts: list[bytes]) -> None:
         unsent = self._service.send(self._call, parts)
-        if unsent > UNSENT_BYTES_MAX + sum(map(len, parts)):
+        if unsent > UNSENT_BYTES_MAX + sum(map(len, parts)) and not self._is_cut_off:
+            self._is_cut_off = True
             _log.error(SLOW)
             self._service.loop_soon(self.cut_off)
 
