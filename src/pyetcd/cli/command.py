@@ -159,6 +159,16 @@ def exactly_one(command: Command, args: list[str]) -> None:
         raise ArgumentError(f"accepts 1 arg(s), received {len(args)}")
 
 
+def at_least(count: int) -> Callable[[Command, list[str]], None]:
+    """A `check` for commands of so many arguments or more."""
+
+    def check(command: Command, args: list[str]) -> None:
+        if len(args) < count:
+            raise ArgumentError(f"requires at least {count} arg(s), only received {len(args)}")
+
+    return check
+
+
 def _without_flags(command: Command, args: list[str]) -> list[tuple[int, str]]:
     """The words among `args` that are neither flags nor their values, with their places.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from utl_runner import Utl
 
-ROOT_USAGE = "Usage:\n  etcdutl [command]\n\nAvailable Commands:\n  check       "
+ROOT_USAGE = "Usage:\n  etcdutl [command]\n\nAvailable Commands:\n  bbolt       "
 GLOBAL_FLAGS = "\n\nGlobal Flags:\n      --timeout duration   "
 
 
@@ -22,7 +22,8 @@ def test_help_is_the_usage_and_no_more(utl: Utl, arguments: list[str]) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(ROOT_USAGE)
     names = [line.split()[0] for line in ran.out.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert names[1:9] == ["check", "completion", "defrag", "hashkv", "help", "migrate", "snapshot", "version"]
+    commands = ["bbolt", "check", "completion", "defrag", "hashkv", "help", "migrate", "snapshot", "version"]
+    assert names[1:10] == commands
     assert "  -w, --write-out string   " in ran.out
     assert ran.out.endswith('\n\nUse "etcdutl [command] --help" for more information about a command.\n')
 
