@@ -51,7 +51,7 @@ bench: setup  ## measure beside real etcd (needs Go); results in bench/results
 proto: setup  ## regenerate what the .proto files say
 	$(PY) scripts/generate_proto.py
 
-docs: setup  ## build the documentation site into build/site
+docs: $(STAMP)  ## build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo 'built build/site; to read it: $(PY) -m http.server -d build/site'
 

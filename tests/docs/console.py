@@ -268,12 +268,12 @@ def _is_running(pid: int) -> bool:
 
 
 def _may_serve(pid: int) -> bool:
-    """It is etcd, or still the shell that is about to become it."""
+    """It is etcd, or still the shell that is about to become it, or between the two."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return b"etcd" in command or command.startswith(b"bash")
+    return not command or b"etcd" in command or command.startswith(b"bash")
 
 
 def free_ports(count: int) -> list[str]:
