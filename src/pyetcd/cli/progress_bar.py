@@ -33,6 +33,11 @@ class ProgressBar:
         self._next = self._started
         self._done = 0
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a terminal to draw on, and the bar is not closed."""
+        return self._shown
+
     def advance(self, units: int) -> None:
         self._done += units
         if self._shown and time.monotonic() >= self._next:

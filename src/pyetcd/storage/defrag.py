@@ -294,7 +294,8 @@ def defragment_now(
     files: Files, backend: Backend, reached: Callable[[int], object] = lambda copied: None
 ) -> None:
     """The same for a database that nobody uses, blocking; the backend is to be opened anew after it.
-    DatabaseError or OSError: the database is as it was. `reached`: told how many bytes are copied."""
+    DatabaseError or OSError: the database is as it was. `reached`: told how many bytes are copied, and the
+    size at the end."""
     path = backend.path
     took = logs.stopwatch()
     before = backend.size_bytes, backend.size_in_use_bytes
@@ -305,6 +306,7 @@ def defragment_now(
     pin = backend.pin()
     try:
         after = _copy_now(files, pin, copy, reached)
+        reached(before[0])
         files.rename(copy, path)
     except BaseException:
         _remove(files, copy)

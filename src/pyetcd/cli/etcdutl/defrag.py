@@ -26,12 +26,13 @@ def defrag(call: Invocation) -> None:
         raise Exit(ERROR, failed.format(missing))
     log_setup.to_console()
     backend = open_to_write(files, path, call)
+    progress = Progress("copying the database", backend.size_bytes)
     try:
-        progress = Progress("copying the database", backend.size_bytes)
         defragment_now(files, backend, progress.reached)
     except DatabaseError as error:
         raise Exit(ERROR, failed.format(error)) from None
     except OSError as error:
         raise Exit(ERROR, failed.format(said("open", error.filename or path, error))) from None
     finally:
+        progress.close()
         backend.discard()

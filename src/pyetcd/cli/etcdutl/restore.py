@@ -190,9 +190,10 @@ class Restoration:
                 data = files.pread(source, min(COPY_BYTES, length - at), at)
                 digest.update(data)
                 files.pwrite(copy, data, at)
-                progress.reached(at)
+                progress.reached(at + len(data))
             files.fdatasync(copy)
         finally:
+            progress.close()
             files.close(copy)
         return digest.digest()
 
