@@ -75,6 +75,14 @@ class Authority:
         _replace(key_file, secret)
         return cert_file, key_file
 
+    def key_pem(self) -> bytes:
+        """Its own key."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+
     def revoke(self, *names: str) -> None:
         """A new list, which holds these."""
         now = datetime.now(UTC)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 TASKS_MAX: Final = 1_000
 GATEWAY_PREFIX: Final = "/v3/"
+NAME_IGNORED: Final = (
+    "CommonName of client sending a request against gateway will be ignored and not used as expected"
+)
 _BETA_PREFIX: Final = "/v3beta/"
 _HOST: Final = re.compile(r"[a-zA-Z0-9!$%&()*+,\-.:;=\[\]'_~]*")  # golang.org/x/net/http/httpguts
 _ORIGIN: Final = re.compile(r"https?://[^/?]*", re.IGNORECASE)
@@ -78,6 +81,7 @@ class HttpRoutes:
     (a callable for each key; the result must fit JSON), `profiles` for `/debug/pprof/`, `recent` for
     `/debug/requests`. `gateway` takes what lies under `/v3/`: the call, the request, its path and the headers
     of every answer. `access` None makes a metrics-only port. `is_secure`: whether a request came over TLS.
+    `ignores_names`: whether a certificate's name counts elsewhere, and not behind the gateway.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class HttpRoutes:
         profiles: Profiles | None = None,
         recent: RecentRequests | None = None,
         is_secure: Callable[[Meta], bool] = lambda meta: False,
+        ignores_names: Callable[[], bool] = lambda: False,
     ) -> None:
         self._server = server
         self._member = member
@@ -104,6 +109,7 @@ class HttpRoutes:
         self._profiles = profiles
         self._recent = recent
         self._is_secure = is_secure
+        self._ignores_names = ignores_names
         self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(self, call: int, request: HttpRequest, meta: Meta) -> None:
@@ -118,6 +124,9 @@ class HttpRoutes:
             if not self._is_secure(meta) and not self._access.host_allowed(host):
                 _log.warn("rejecting HTTP request to prevent DNS rebinding attacks", {"host": host})
                 self._send(call, Reply.error(421, _wrong_host(host)), ())
+                return
+            if self._ignores_names() and self._is_nameless_call(request, meta):
+                self._send(call, Reply.error(400, NAME_IGNORED), ())
                 return
             headers = self._access.origin_headers(_header(request, "origin"))
             if request.method == "OPTIONS":
@@ -142,6 +151,14 @@ class HttpRoutes:
             self._gateway(call, request, meta, path, headers)
         else:
             self._route(call, request, path, query, headers)
+
+    def _is_nameless_call(self, request: HttpRequest, meta: Meta) -> bool:
+        """Whether a client who shows a name in its certificate would be taken for nobody: as with etcd, it is
+        told so, even when it has a token."""
+        if self._gateway is None or not meta.certificate_names:
+            return False
+        path = unquote(_without_origin(request.target).partition("?")[0])
+        return path.startswith((GATEWAY_PREFIX, _BETA_PREFIX))
 
     async def close(self) -> None:
         """Cancel what is still being answered."""

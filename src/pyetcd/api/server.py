@@ -242,6 +242,7 @@ class ClientServer:
             variables=variables(member),
             profiles=profiles,
             recent=recent,
+            ignores_names=lambda: auth.enabled and config.client_tls.client_cert_auth,
         )
         GrpcMetrics(
             registry,
