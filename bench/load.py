@@ -49,7 +49,7 @@ class Sample:
         return self.cpu_seconds / self.ops * 1e6 if self.ops else 0.0
 
 
-def run(programs: Programs, server: System, workload: str, **options: float) -> Sample:
+def run(programs: Programs, server: System, workload: str, **options: float | str) -> Sample:
     """Run `workload` to its end. Options are the load's own (`value_bytes` is -value-bytes)."""
     command = [str(programs.load), "-endpoint", server.endpoint, "-workload", workload]
     for name, value in options.items():

@@ -33,6 +33,7 @@ var (
 	keys     = flag.Int("keys", 10000, "size of the key space")
 	size     = flag.Int("value-bytes", 256, "size of a value")
 	watchers = flag.Int("watchers", 100, "watchers on one key")
+	user     = flag.String("user", "", "who logs in, as name:password; empty: nobody")
 )
 
 // Result is what a run prints: operations, seconds, and latencies in microseconds.
@@ -123,9 +124,10 @@ func dial() []*clientv3.Client {
 	pool := make([]*clientv3.Client, n)
 	members := strings.Split(*endpoint, ",")
 	for i := range pool {
+		name, password, _ := strings.Cut(*user, ":")
 		c, err := clientv3.New(clientv3.Config{
 			Endpoints: []string{members[i%len(members)]}, DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
-			MaxCallRecvMsgSize: 1 << 30,
+			MaxCallRecvMsgSize: 1 << 30, Username: name, Password: password,
 		})
 		if err != nil {
 			fail(err)
