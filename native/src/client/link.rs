@@ -18,6 +18,8 @@ pub const UNAVAILABLE: u32 = 14;
 
 /// What a server may send before we have taken it: large, since answers of many megabytes are usual here.
 const WINDOW_BYTES: u32 = 8 << 20;
+/// All streams together: more than some have, so that those nobody reads leave room for the others.
+const CONNECTION_WINDOW_BYTES: u32 = 512 << 20;
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
@@ -110,7 +112,10 @@ impl Link {
             })?),
         };
         let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES).enable_push(false);
+        builder
+            .initial_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .enable_push(false);
         let (sender, mut connection) = builder.handshake(wire).await.map_err(|error| unavailable(&error))?;
         let pings = self.keep_alive.and_then(|keep| connection.ping_pong().map(|pings| (keep, pings)));
         let users = self.users.clone();
