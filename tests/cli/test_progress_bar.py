@@ -34,9 +34,10 @@ def drawn(columns: int, done: int, total: int, *, in_bytes: bool = False) -> str
             bar.advance(done)
             bar.close()
             bar.close()
-        text = os.read(ours, 4096).decode()
+        text = ""
+        while not text.endswith("\n"):  # which is the last that is drawn; a terminal gives it in parts
+            text += os.read(ours, 4096).decode()
     last = text.rstrip("\r\n").split("\r")[-1]
-    assert text.endswith("\n")
     assert last.endswith("\x1b[K"), "what was drawn before is wiped out"
     return last.removesuffix("\x1b[K")
 
