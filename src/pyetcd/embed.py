@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import threading
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from pyetcd.cli.etcd.flags import FlagError, HelpWanted, parse_arguments
 from pyetcd.cli.etcd.log_setup import set_up_logs
 from pyetcd.cli.etcd.no_effect import warn_of_no_effect
 from pyetcd.cli.etcd.run import run
-from pyetcd.launching import PORT_TAKEN, PORTS_TRIED_MAX, Setting, command_line, free_port
+from pyetcd.launching import PORT_TAKEN, PORTS_TRIED_MAX, Addressed, Setting, command_line
 from pyetcd.logs.sinks import WriterLoop
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import ConfigError, check_start, validate
@@ -50,25 +51,14 @@ class StartFailed(Exception):
     """The member refused its settings, its data or its surroundings. The text is etcd's."""
 
 
-class Member:
+class Member(Addressed):
     """One member. Made, it has its URLs; `start` returns once it serves. Stopped, it may be started again."""
 
     def __init__(self, data_dir: str | os.PathLike[str], **flags: Setting) -> None:
+        super().__init__(flags)
         self.data_dir: Final = os.fspath(data_dir)
-        self._flags: Final = flags
         self._thread: threading.Thread | None = None
         self._host = _Thread()
-        self._choose_ports()
-
-    def _choose_ports(self) -> None:
-        client, peer = free_port(), free_port()
-        self.client_url = str(self._flags.get("listen_client_urls", f"http://127.0.0.1:{client}"))
-        self.peer_url = str(self._flags.get("listen_peer_urls", f"http://127.0.0.1:{peer}"))
-
-    @property
-    def endpoint(self) -> str:
-        """Host and port of the first client URL, as most clients want it."""
-        return self.client_url.split(",")[0].partition("://")[2]
 
     @property
     def running(self) -> bool:
@@ -210,6 +200,9 @@ class _Thread:
 
     def begins(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
+
+    def descriptors(self) -> int:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # the program's, which is not ours to raise
 
     def passed_sockets(self) -> list[socket.socket]:
         return []

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pyetcd._native import Server, Tls
-from pyetcd.cluster.urls import Url
+from pyetcd.cluster.urls import Url, join_host_port
 
 BACKLOG: Final = 4096
 
@@ -113,8 +113,7 @@ def _bind_tcp(host: str, port: int, reuse_port: bool) -> socket.socket:
             failure = error
         else:
             return listener
-    shown = f"[{host}]" if ":" in host else host
-    raise _failed(failure, f"listen tcp {shown}:{port}")
+    raise _failed(failure, f"listen tcp {join_host_port(host, port)}")
 
 
 def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import resource
 import socket
 import threading
 import urllib.request
@@ -164,3 +165,14 @@ def test_log_lines_are_records_of_the_logger_pyetcd(
     messages = [json.loads(record.getMessage())["msg"] for record in caplog.records]
     assert "ready to serve client requests" in messages
     assert messages[-1] == "closed etcd server"
+
+
+def test_the_programs_limit_of_descriptors_is_the_programs(tmp_path: Path) -> None:
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lower = min(soft, hard if hard >= 0 else soft) - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lower, hard))
+    try:
+        with embed.Member(tmp_path / "data"):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (lower, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
+from pyetcd.launching import free_port
 from pyetcd.proto.rpc_pb2 import (
     HashKVRequest,
     HashKVResponse,
@@ -45,13 +45,6 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),  # a restarted server is not waited for in an old one's back-off
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Printed:

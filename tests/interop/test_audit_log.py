@@ -13,6 +13,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from servers import ETCD, Etcd, free_port
+from two_users import TWO_USERS
 
 from pyetcd.proto import rpc_pb2
 from pyetcd.proto.rpc_pb2 import (
@@ -49,20 +50,7 @@ class Audited:
         self.path = directory / "audit.log"
         self.etcd = Etcd(directory, bcrypt_cost=4, audit_log_path=self.path, log_level="debug", **flags)
         self.tokens: dict[str, str] = {}
-        for path, request in (
-            ("Auth/UserAdd", rpc_pb2.AuthUserAddRequest(name="root", password="pass-of-root")),
-            ("Auth/UserAdd", rpc_pb2.AuthUserAddRequest(name="low", password="pass-of-low")),
-            ("Auth/RoleAdd", rpc_pb2.AuthRoleAddRequest(name="owner")),
-            ("Auth/RoleAdd", rpc_pb2.AuthRoleAddRequest(name="root")),
-            ("Auth/UserGrantRole", rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root")),
-            ("Auth/UserGrantRole", rpc_pb2.AuthUserGrantRoleRequest(user="low", role="owner")),
-            (
-                "Auth/RoleGrantPermission",
-                rpc_pb2.AuthRoleGrantPermissionRequest(
-                    name="owner", perm={"permType": "READWRITE", "key": b"own", "range_end": b"owo"}
-                ),
-            ),
-        ):
+        for path, request in TWO_USERS:
             self.ask(path, request)
         self.lock()
 

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from servers import Etcd
 from twins import Outcome, outcome_of
+from two_users import TWO_USERS
 
 from pyetcd.api.gateway.paths import PATHS
 from pyetcd.api.permissions import HTTP_PATHS, PEER_PATHS, RPCS, Need
@@ -63,7 +64,7 @@ REQUESTS = {
     "/etcdserverpb.Cluster/MemberPromote": rpc_pb2.MemberPromoteRequest(ID=7),
     "/etcdserverpb.Maintenance/Alarm": rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE),
     "/etcdserverpb.Maintenance/MoveLeader": rpc_pb2.MoveLeaderRequest(targetID=7),
-    "/etcdserverpb.Auth/Authenticate": AuthenticateRequest(name="low", password="l"),
+    "/etcdserverpb.Auth/Authenticate": AuthenticateRequest(name="low", password="pass-of-low"),
     "/etcdserverpb.Auth/AuthDisable": None,  # by root it would end the test
     "/etcdserverpb.Auth/UserAdd": rpc_pb2.AuthUserAddRequest(name="new", password="n"),
     "/etcdserverpb.Auth/UserGet": rpc_pb2.AuthUserGetRequest(name="root"),
@@ -89,18 +90,7 @@ class Locked:
         self.etcd = Etcd(directory, bcrypt_cost=4)
         self.tokens: dict[str, str | None] = {"nobody": None, "stranger": "abc.1"}
         for path, request in (
-            ("Auth/UserAdd", rpc_pb2.AuthUserAddRequest(name="root", password="r")),
-            ("Auth/UserAdd", rpc_pb2.AuthUserAddRequest(name="low", password="l")),
-            ("Auth/RoleAdd", rpc_pb2.AuthRoleAddRequest(name="root")),
-            ("Auth/RoleAdd", rpc_pb2.AuthRoleAddRequest(name="owner")),
-            ("Auth/UserGrantRole", rpc_pb2.AuthUserGrantRoleRequest(user="root", role="root")),
-            ("Auth/UserGrantRole", rpc_pb2.AuthUserGrantRoleRequest(user="low", role="owner")),
-            (
-                "Auth/RoleGrantPermission",
-                rpc_pb2.AuthRoleGrantPermissionRequest(
-                    name="owner", perm={"permType": "READWRITE", "key": b"own", "range_end": b"owo"}
-                ),
-            ),
+            *TWO_USERS,
             (
                 "Auth/RoleGrantPermission",
                 rpc_pb2.AuthRoleGrantPermissionRequest(
@@ -114,8 +104,8 @@ class Locked:
             ("Auth/AuthEnable", rpc_pb2.AuthEnableRequest()),
         ):
             assert self.ask(f"/etcdserverpb.{path}", request.SerializeToString(), "nobody").details == ""
-        for name, password in (("root", "r"), ("low", "l")):
-            asked = AuthenticateRequest(name=name, password=password)
+        for name in ("root", "low"):
+            asked = AuthenticateRequest(name=name, password=f"pass-of-{name}")
             answer = self.etcd.call("Auth/Authenticate", asked, AuthenticateResponse)
             assert isinstance(answer, AuthenticateResponse)
             self.tokens[name] = answer.token

@@ -104,6 +104,19 @@ def test_a_snapshot_is_due_after_more_entries_than_the_count_since_the_last_one(
     asyncio.run(work())
 
 
+def test_the_log_behind_a_snapshot_is_told_once_the_snapshot_is_on_disk(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(config(tmp_path, snapshot_count=1000), UnsyncedFiles()) as member:
+            await put(member, b"a", b"1")
+            member.retention.force()
+            await put(member, b"a", b"2")  # after which it is taken
+            assert await member.retention.entries_since() == []
+            [file] = files_of(tmp_path)
+            assert file.index == member.retention.snapshot_index == member.applied_index
+
+    asyncio.run(work())
+
+
 def test_the_cache_keeps_what_a_lagging_member_may_ask_for_and_no_more(tmp_path: Path) -> None:
     async def work() -> None:
         async with serving(config(tmp_path, snapshot_count=1000), UnsyncedFiles()) as member:

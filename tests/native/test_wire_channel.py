@@ -185,20 +185,21 @@ def test_a_lost_connection_is_dialled_again():
         assert channel.unary(PREFIX + "Say", b"3", timeout=5) == b"3"
 
 
-def test_calls_from_many_threads_share_the_connection(harness):
-    channel = Channel(f"127.0.0.1:{harness.port}")
-    before = harness.server.connections()
-    answers = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(channel.unary(PREFIX + "Say", b"x", timeout=10)))
-        for _ in range(20)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == [b"x"] * 20
-    assert harness.server.connections() == before + 1
+def test_calls_from_many_threads_share_the_connection():
+    with serving() as alone:
+        channel = Channel(f"127.0.0.1:{alone.port}")
+        answers = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(channel.unary(PREFIX + "Say", b"x", timeout=10)))
+            for _ in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [b"x"] * 20
+        assert alone.server.connections() == 1
+        channel.close()
 
 
 def test_tls_with_and_without_verification(harness):

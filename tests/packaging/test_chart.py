@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -18,15 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
+from pyetcd.launching import free_port
+
 CHART = Path(__file__).parents[2] / "packaging/helm/pyetcd"
 BIN = Path(sys.executable).parent
 SECONDS = 90
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Pod:

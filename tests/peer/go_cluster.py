@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
+from pyetcd.launching import free_port
 from pyetcd.proto.rpc_pb2 import PutRequest, PutResponse
 
 REPOSITORY = Path(__file__).parents[2]
@@ -37,13 +37,6 @@ def build_etcd(target: Path) -> Path:
 
 def _go(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["go", *arguments], cwd=GO_MODULE, capture_output=True, text=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class GoMember:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ctl_runner import Etcdctl, real_program
 from members import Output
 from servers import free_port
 
@@ -50,6 +51,19 @@ class Proxy:
     def close(self) -> None:
         self.process.kill()
         self.process.wait(SECONDS)
+
+
+def both_etcdctls_work(address: str) -> None:
+    """Ours puts there, the real one gets."""
+    assert Etcdctl(address)("put", "k", "v").text == "OK\n"
+    real = subprocess.run(
+        [str(real_program("etcdctl")), "--endpoints", address, "get", "k"],
+        capture_output=True,
+        env={"ETCDCTL_API": "3"},
+        timeout=SECONDS,
+        check=True,
+    )
+    assert real.stdout == b"k\nv\n"
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ctl_runner import Etcdctl, real_program
+from ctl_runner import Etcdctl
 from programs import GO, executable
-from running import OURS, SECONDS, proxy
+from running import OURS, SECONDS, both_etcdctls_work, proxy
 from servers import Etcd, Server, free_port
 
 
@@ -128,16 +128,7 @@ def test_both_ends_learn_that_one_is_gone(servers: list[Named], tmp_path: Path) 
 
 def test_clients_of_both_kinds_work_through_it(either: Server, tmp_path: Path) -> None:
     with proxy("gateway", tmp_path, f"--endpoints={either.client_url}") as gateway:
-        ours = Etcdctl(gateway.address)
-        assert ours("put", "k", "v").text == "OK\n"
-        real = subprocess.run(
-            [str(real_program("etcdctl")), "--endpoints", gateway.address, "get", "k"],
-            capture_output=True,
-            env={"ETCDCTL_API": "3"},
-            timeout=SECONDS,
-            check=True,
-        )
-        assert real.stdout == b"k\nv\n"
+        both_etcdctls_work(gateway.address)
 
 
 def test_a_member_that_is_killed_is_passed_by(member: Server, tmp_path: Path) -> None:

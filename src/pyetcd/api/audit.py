@@ -24,6 +24,7 @@ from google.protobuf.message import DecodeError
 
 from pyetcd import logs
 from pyetcd._native import HttpRequest, HttpResponse, Meta
+from pyetcd.api.around import Around
 from pyetcd.api.audit_fields import Fields, fields_of, range_fields
 from pyetcd.api.dispatch import Body, Event, OpenStream, Stream
 from pyetcd.member.identity import BEARER
@@ -207,28 +208,19 @@ class Audit:
         self._lines.write(json.dumps(line, separators=(",", ":")).encode())
 
 
-class _Heard:
+class _Heard(Around):
     """A stream whose messages are told of."""
 
-    __slots__ = ("_audit", "_call", "_stream")
+    __slots__ = ("_audit", "_call")
 
     def __init__(self, audit: Audit, call: int, stream: Stream) -> None:
+        super().__init__(stream)
         self._audit = audit
         self._call = call
-        self._stream = stream
 
     def on_message(self, payload: bytes) -> None:
         self._audit.heard(self._call, payload)
-        self._stream.on_message(payload)
-
-    def on_half_close(self) -> None:
-        self._stream.on_half_close()
-
-    def on_cancel(self) -> None:
-        self._stream.on_cancel()
-
-    def on_writable(self) -> None:
-        self._stream.on_writable()
+        self.stream.on_message(payload)
 
 
 def _lease_of(payload: bytes) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pyetcd._native import Meta
+from pyetcd.api.around import Around
 from pyetcd.api.dispatch import Admit, OpenStream, Outbox, Stream
 from pyetcd.member.identity import Identity
 from pyetcd.proto.errors import RESOURCE_EXHAUSTED, EtcdError
@@ -122,16 +123,16 @@ class RequestLimits:
         self._outbox.fail(call, error)
 
 
-class _Limited:
+class _Limited(Around):
     """A stream whose messages are counted."""
 
-    __slots__ = ("_call", "_has_begun", "_limits", "_meta", "_stream")
+    __slots__ = ("_call", "_has_begun", "_limits", "_meta")
 
     def __init__(self, limits: RequestLimits, call: int, meta: Meta, stream: Stream) -> None:
+        super().__init__(stream)
         self._limits = limits
         self._call = call
         self._meta = meta
-        self._stream = stream
         self._has_begun = False  # its opening and the first message are one request
 
     def on_message(self, payload: bytes) -> None:
@@ -140,16 +141,7 @@ class _Limited:
                 self._limits.take(self._meta)
             self._has_begun = True
         except EtcdError as error:
-            self._stream.on_cancel()
+            self.stream.on_cancel()
             self._limits.end(self._call, error)
             return
-        self._stream.on_message(payload)
-
-    def on_half_close(self) -> None:
-        self._stream.on_half_close()
-
-    def on_cancel(self) -> None:
-        self._stream.on_cancel()
-
-    def on_writable(self) -> None:
-        self._stream.on_writable()
+        self.stream.on_message(payload)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from pyetcd import logs
 from pyetcd._native import Meta
+from pyetcd.api.around import Around
 from pyetcd.api.dispatch import Body, Event, OpenStream, Stream
 from pyetcd.api.span_attributes import Inner, inner_of_message, inner_of_unary
 from pyetcd.member.config import TracingConfig
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 RATE_MAX: Final = 1_000_000
 FLUSH_MILLISECONDS: Final = 2_000  # at the end, for what has gathered
-CANCELLED: Final = 1  # gRPC's code for a call its client has given up
 
 # What a server is to blame for: the statuses that make its span one of an error.
 _FAULTS: Final = frozenset(
@@ -206,7 +206,7 @@ class StreamCalls:
             except errors.EtcdError as error:
                 self._tracing.end(span, error.code, error.message)
                 raise
-            traced = _Traced(path, call, span, stream, self, self._clock())
+            traced = _Traced(path, span, stream, self, self._clock())
             self._open[call] = traced
             return traced
 
@@ -228,17 +228,16 @@ class StreamCalls:
         return self._clock()
 
 
-class _Traced:
+class _Traced(Around):
     """A stream with a span. `inner`: what takes as long as the stream itself."""
 
-    __slots__ = ("_all", "_call", "_path", "_stream", "begun", "inner", "span")
+    __slots__ = ("_all", "_path", "begun", "inner", "span")
 
     def __init__(
-        self, path: str, call: int, span: Span, stream: Stream, all_streams: StreamCalls, begun: float
+        self, path: str, span: Span, stream: Stream, all_streams: StreamCalls, begun: float
     ) -> None:
+        super().__init__(stream)
         self._path = path
-        self._call = call
-        self._stream = stream
         self._all = all_streams
         self.span = span
         self.begun = begun
@@ -248,21 +247,11 @@ class _Traced:
         inner, is_whole = inner_of_message(self._path, payload)
         if inner is None or is_whole:
             self.inner = inner
-            self._stream.on_message(payload)
+            self.stream.on_message(payload)
             return
         begun = self._all.now()
-        self._stream.on_message(payload)
+        self.stream.on_message(payload)
         self._all.said(self, inner, self._all.now() - begun)
-
-    def on_half_close(self) -> None:
-        self._stream.on_half_close()
-
-    def on_writable(self) -> None:
-        self._stream.on_writable()
-
-    def on_cancel(self) -> None:
-        self._stream.on_cancel()
-        self._all.ended(self._call, CANCELLED, "")
 
 
 class _InLog(logging.Handler):

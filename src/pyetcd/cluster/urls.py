@@ -105,6 +105,11 @@ def cluster_text(cluster: Mapping[str, Iterable[Url]]) -> str:
     return ",".join(sorted(f"{name}={url.text}" for name, urls in cluster.items() for url in urls))
 
 
+def join_host_port(host: str, port: int | str) -> str:
+    """The form that `split_host_port` takes apart."""
+    return f"[{host}]:{port}" if ":" in host or "%" in host else f"{host}:{port}"
+
+
 def split_host_port(host: str) -> tuple[str, str]:
     """Host and port of `host:port` or `[v6]:port`, either may be empty. UrlError as Go's net.SplitHostPort
     says it.

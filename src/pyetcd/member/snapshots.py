@@ -122,14 +122,13 @@ class Retention:
     def force(self) -> None:
         """Take a snapshot after the entry that is being applied, however few there were since the last."""
         self._forced = True
-        self._settled.clear()
+        self._tell_settled()
 
     def installed(self, index: int) -> None:
         """The database is a leader's snapshot of `index`, and the log has a marker that says so."""
         self._noted = self.snapshot_index = index
         self._forced = False
-        if not self._saving:
-            self._settled.set()
+        self._tell_settled()
         self._wal.release(index)
         self._spawn(self._in_executor(lambda: self._snapshots.release_databases(index)))
 
@@ -215,7 +214,7 @@ class Retention:
         )
         self._forced = False
         self._saving = True
-        self._settled.clear()
+        self._tell_settled()
         cluster, noted = self._cluster, self._note(index)
         data = membership_json(cluster.list(), cluster.removed, cluster.version)
         conf_state = encode_conf_state(noted.metadata.conf_state)
@@ -242,8 +241,13 @@ class Retention:
             self._on_failure(error)
         finally:
             self._saving = False
-            if not self._forced:
-                self._settled.set()
+            self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        if self._forced or self._saving:
+            self._settled.clear()
+        else:
+            self._settled.set()
 
     def _check_flushed(self, index: int) -> None:
         pinned = self._backend.pin()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-
-def join_host_port(host: str, port: int | str) -> str:
-    return f"[{host}]:{port}" if ":" in host or "%" in host else f"{host}:{port}"
+from pyetcd.cluster.urls import join_host_port
 
 
 def dial_error(host: str, port: int, error: OSError) -> str:

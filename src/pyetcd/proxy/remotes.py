@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from pyetcd.proxy.gotext import join_host_port
+from pyetcd.cluster.urls import join_host_port
 
 UNWEIGHTED_ONE_IN = 100  # beside endpoints with weights, one without is hardly ever chosen
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from pyetcd.launching import PORT_TAKEN, PORTS_TRIED_MAX, Setting, command_line, free_port
+from pyetcd.launching import PORT_TAKEN, PORTS_TRIED_MAX, Addressed, Setting, command_line, free_port
 
 READY: Final = b"ready to serve client requests"
 START_SECONDS: Final = 60.0
@@ -39,27 +39,16 @@ class NotReady(Exception):
     """The server ended, or took too long, before it served. The message has what it printed last."""
 
 
-class Server:
+class Server(Addressed):
     """One member as a process. Flags are etcd's, with underscores for dashes, and may replace any that are
     set here; `unsafe_no_fsync` is set, since a test's data need not survive a power cut."""
 
     def __init__(self, data_dir: str | os.PathLike[str], **flags: Setting) -> None:
+        super().__init__(flags)
         self.data_dir: Final = Path(data_dir)
-        self._flags: Final = flags
         self._process: subprocess.Popen[bytes] | None = None
         self._printed = _Printed()
         self._has_served = False
-        self._choose_ports()
-
-    def _choose_ports(self) -> None:
-        client, peer = free_port(), free_port()
-        self.client_url = str(self._flags.get("listen_client_urls", f"http://127.0.0.1:{client}"))
-        self.peer_url = str(self._flags.get("listen_peer_urls", f"http://127.0.0.1:{peer}"))
-
-    @property
-    def endpoint(self) -> str:
-        """Host and port of the first client URL, as most clients want it."""
-        return self.client_url.split(",")[0].partition("://")[2]
 
     @property
     def running(self) -> bool:

@@ -14,8 +14,10 @@ import pytest
 sys.path.extend(str(Path(__file__).parents[2] / room) for room in ("interop", "clusters"))
 
 from both import Both
-from ctl_runner import Etcdctl, RealEtcd, free_port, real_program
+from ctl_runner import Etcdctl, RealEtcd, real_program
 from servers import build_go
+
+from pyetcd.launching import free_port
 
 BUILD_SECONDS = 900
 

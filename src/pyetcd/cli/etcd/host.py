@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pyetcd import logs
+from pyetcd.cli.etcd.descriptors import raise_limit
 from pyetcd.cli.etcd.systemd import notify_ready, passed_sockets
 
 End = Callable[[int], None]
@@ -25,6 +26,9 @@ class Host(Protocol):
 
     def begins(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop runs; nothing has been touched yet."""
+
+    def descriptors(self) -> int:
+        """How many the process may have open."""
 
     def passed_sockets(self) -> list[socket.socket]:
         """Sockets that listen already."""
@@ -47,6 +51,9 @@ class OwnProcess:
 
     def begins(self, loop: asyncio.AbstractEventLoop) -> None:
         logs.attach(loop)
+
+    def descriptors(self) -> int:
+        return raise_limit()
 
     def passed_sockets(self) -> list[socket.socket]:
         return passed_sockets(os.environ)

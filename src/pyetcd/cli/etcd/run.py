@@ -8,6 +8,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
@@ -22,14 +23,7 @@ from pyetcd.api.tracing import Tracing, TracingUnavailable
 from pyetcd.auth.provider import make_tokens
 from pyetcd.auth.tokens import BadTokenOptions
 from pyetcd.cli.etcd.audit_log import CannotAudit, open_audit
-from pyetcd.cli.etcd.descriptors import (
-    RESERVED,
-    TOO_LOW,
-    Connections,
-    TooFewDescriptors,
-    connections,
-    raise_limit,
-)
+from pyetcd.cli.etcd.descriptors import RESERVED, TOO_LOW, Connections, TooFewDescriptors, connections
 from pyetcd.cli.etcd.host import Host
 from pyetcd.cli.etcd.local_address import local_address
 from pyetcd.cli.etcd.memory_lock import lock_memory
@@ -88,7 +82,8 @@ REFUSALS = (
 async def run(config: ServerConfig, host: Host) -> int:
     """Serve until the host ends it, or until the disk fails. Returns the exit code, or minus the signal."""
     files = OsFiles()
-    host.begins(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    host.begins(loop)
     async with AsyncExitStack() as undo:
         executor = undo.enter_context(ThreadPoolExecutor(4, "etcd-io"))
         hashing = undo.enter_context(ThreadPoolExecutor(os.cpu_count(), "etcd-hash"))
@@ -97,9 +92,9 @@ async def run(config: ServerConfig, host: Host) -> int:
                 lock_memory()
             tracing = None
             if config.tracing.enabled:
-                soon = asyncio.get_running_loop().call_soon_threadsafe
-                tracing = Tracing(config.tracing, time.time, soon)
-            allowed = connections(raise_limit())
+                tracing = Tracing(config.tracing, time.time, loop.call_soon_threadsafe)
+                undo.push_async_callback(loop.run_in_executor, executor, tracing.close)
+            allowed = connections(host.descriptors())
             config = with_certificates(files, config, time.time())
             certificates = Certificates(files, config)
             sockets = Sockets(host.passed_sockets(), reuse_port=config.socket_reuse_port)
@@ -109,15 +104,13 @@ async def run(config: ServerConfig, host: Host) -> int:
             initial = None if initialized else await find_initial(config, executor)
             local = local_address(config)
             log_start(config, member_initialized=initialized, initial=initial, local_address=local)
-            audit = open_audit(config.audit, executor, asyncio.get_running_loop())
-            try:
-                outside = (certificates, entrances, allowed, audit, host, undo)
-                return await _serve(config, initial, files, executor, hashing, tracing, local, *outside)
-            finally:
-                if audit is not None:
-                    await audit.close()
-                if tracing is not None:
-                    await asyncio.get_running_loop().run_in_executor(executor, tracing.close)
+            audit = open_audit(config.audit, executor, loop)
+            if audit is not None:
+                undo.push_async_callback(audit.close)
+            outside = _Outside(
+                host, undo, files, executor, hashing, certificates, entrances, allowed, local, tracing, audit
+            )
+            return await _serve(config, initial, outside)
         except TooFewDescriptors as error:
             _log.fatal(TOO_LOW, {"limit": error.limit, "recommended-limit": RESERVED})
             host.failed(error)
@@ -130,21 +123,27 @@ async def run(config: ServerConfig, host: Host) -> int:
         return 1
 
 
-async def _serve(
-    config: ServerConfig,
-    initial: Initial | None,
-    files: Files,
-    executor: ThreadPoolExecutor,
-    hashing: ThreadPoolExecutor,
-    tracing: Tracing | None,
-    local: str | None,
-    certificates: Certificates,
-    entrances: Entrances,
-    allowed: Connections,
-    audit: AuditWriter | None,
-    host: Host,
-    undo: AsyncExitStack,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What a member is given by those around it. `undo`: what is to be closed in the end. `local`: the
+    address that other members are dialled from."""
+
+    host: Host
+    undo: AsyncExitStack
+    files: Files
+    executor: ThreadPoolExecutor
+    hashing: ThreadPoolExecutor
+    certificates: Certificates
+    entrances: Entrances
+    allowed: Connections
+    local: str | None
+    tracing: Tracing | None
+    audit: AuditWriter | None
+
+
+async def _serve(config: ServerConfig, initial: Initial | None, outside: _Outside) -> int:
+    host, undo, files, executor = outside.host, outside.undo, outside.files, outside.executor
+    certificates = outside.certificates
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
     failures: list[BaseException] = []
@@ -187,8 +186,8 @@ async def _serve(
         http_body_bytes=max(PEER_BODY_BYTES, 2 * config.max_request_bytes),
         tls=certificates.dial(config.peer_tls, server_name, lambda tls: peer_wire.use_tls(tls)),
         dial_timeout_seconds=config.peer_dial_timeout_seconds,
-        connections=allowed.peers,
-        local_address=local,
+        connections=outside.allowed.peers,
+        local_address=outside.local,
     )
     peer_wire.start()
     undo.push_async_callback(peer_wire.close)  # both may be closed twice: by a start that fails, only here
@@ -223,14 +222,14 @@ async def _serve(
             loop,
             chance,
             time.time,
-            hashing,
-            tracing,
-            allowed.clients,
-            audit,
+            outside.hashing,
+            outside.tracing,
+            outside.allowed.clients,
+            outside.audit,
         )
-        server.listen(entrances)
+        server.listen(outside.entrances)
         peer_port = PeerPort(peer_wire, member.transport, {}, {"/": Endpoints(Serving(member)).handle})
-        peer_port.listen(entrances.peers)
+        peer_port.listen(outside.entrances.peers)
         peer_wire.after_turn = member.end_of_turn
     except (BadLease, DecodeError, ValueError) as error:
         opened.discard()
