@@ -148,9 +148,10 @@ def test_the_same_is_refused_and_served_as_by_etcd(start: Start, alarm: Alarm) -
             for call in alarm.served:
                 assert refusal(member, *call) == "", (member, call)
             assert json.loads(page(member, "/health")) == {"health": "false", "reason": f"ALARM {alarm.name}"}
-            assert f"memberID:{id} alarm:{alarm.name}" in [
-                error.strip() for error in member.client.status().errors
-            ]
+            told = member.client.status().errors
+            if member is go:  # what it puts between fields, one space or two, depends on the build of it
+                told = [" ".join(error.split()) for error in told]
+            assert f"memberID:{id} alarm:{alarm.name}" in told
             assert member.client.get(b"a") == b"kept"
         assert alarm_metrics(ours) == [f"{raised} 1"]
         for member in (ours, go):  # the alarm outlives them

@@ -9,16 +9,25 @@ import resource
 import socket
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
-from pyetcd import embed
+from pyetcd import embed, logs
 from pyetcd.launching import free_port
+from pyetcd.logs.sinks import Writer
 from pyetcd.proto.rpc_pb2 import PutRequest, PutResponse, RangeRequest, RangeResponse
 
 SECONDS = 20
+
+
+@pytest.fixture(autouse=True)
+def logs_of_others() -> Iterator[None]:
+    """Outputs belong to the process, and the tests of other files have theirs."""
+    yield
+    logs.setup("info", "json", [Writer(2)])
 
 
 def put(member: embed.Member, key: bytes, value: bytes) -> int:
