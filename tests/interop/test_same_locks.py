@@ -227,7 +227,10 @@ def test_who_gives_up_waiting_leaves_the_line(twins: Twins) -> None:
         begin(server, LockRequest(name=b"l", lease=1)).result()
         begin(server, CampaignRequest(name=b"l", lease=1)).result()
         hasty = begin(server, LockRequest(name=b"l", lease=2), seconds=0.5)
-        assert hasty.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        given_up = [grpc.StatusCode.DEADLINE_EXCEEDED]
+        if server is twins.theirs:  # which may be the first to see it, and then resets the stream
+            given_up.append(grpc.StatusCode.CANCELLED)
+        assert hasty.code() in given_up
         eventually(lambda: keys(server, b"l/") == [b"l/1"])
         canceled = begin(server, CampaignRequest(name=b"l", lease=3, value=b"v"))
         eventually(lambda: len(keys(server, b"l/")) == 2)
