@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pyetcd.auth.signed_tokens import KEY_MISMATCH, MISSING_KEY, SignedTokens, signed_tokens
+from pyetcd.auth.signed_tokens import SignedTokens, signed_tokens
+from pyetcd.auth.signing import KEY_MISMATCH, MISSING_KEY
 from pyetcd.auth.tokens import BadTokenOptions
 from pyetcd.proto.errors import EtcdError
 
@@ -25,10 +23,8 @@ KEYS: dict[str, object] = {
 
 
 class Clock:
-    """Begins at the system's time, which the library asks for."""
-
     def __init__(self) -> None:
-        self.now = time.time()
+        self.now = 1_700_000_000.5
 
     def __call__(self) -> float:
         return self.now
@@ -92,18 +88,27 @@ def test_a_member_that_nobody_asked_signs_nothing(clock: Clock) -> None:
     assert made(files, clock, sign_method="RS256", priv_key="priv").assign("a", 1, "", 1, False) == ""
 
 
-def test_a_token_expires_even_if_it_was_verified_before(clock: Clock) -> None:
+def test_a_token_ends_at_its_time_even_if_it_was_verified_before(clock: Clock) -> None:
     files = {"priv": private(KEYS["ES256"])}
     tokens = made(files, clock, sign_method="ES256", priv_key="priv", ttl="5s")
-    clock.now -= 100
-    assert tokens.caller(tokens.assign("a", 1, "", 1, True), 1) is None
-    clock.now += 100
     token = tokens.assign("a", 1, "", 1, True)
+    clock.now += 4.4
     assert tokens.caller(token, 1) is not None
-    clock.now += 6
-    tokens_later = tokens._verified.get(token)
-    assert tokens_later is not None
-    assert tokens_later[1] <= clock.now
+    clock.now += 0.1  # it counts in whole seconds: from half past to the full one
+    assert tokens.caller(token, 1) is None
+
+
+@pytest.mark.parametrize("method", [*KEYS, "HS256"])
+def test_another_library_reads_our_tokens_and_we_read_its(method: str, clock: Clock) -> None:
+    secret = b"s" * 64
+    key, its = (secret, secret) if method == "HS256" else (private(KEYS[method]), public(KEYS[method]))
+    tokens = made({"priv": key}, clock, sign_method=method, priv_key="priv")
+    token = tokens.assign("\u00fc", 2**40, "", 1, True)
+    ours = jwt.decode(token, its, [method], options={"verify_exp": False})
+    assert ours == {"username": "\u00fc", "revision": 2**40, "exp": int(clock.now + 300)}
+    caller = tokens.caller(jwt.encode({"username": "\u00fc", "revision": 2**40}, key, method), 1)
+    assert caller is not None
+    assert (caller.name, caller.revision) == ("\u00fc", 2**40)
 
 
 def test_what_is_no_token_of_ours_stands_for_nobody(clock: Clock) -> None:
@@ -141,7 +146,7 @@ def test_what_is_no_token_of_ours_stands_for_nobody(clock: Clock) -> None:
         ({"sign_method": "EdDSA", "priv_key": "junk"}, "invalid key"),
     ],
 )
-def test_options_that_cannot_be_used(options: dict[str, str], why: str, clock: Clock, tmp_path: Path) -> None:
+def test_options_that_cannot_be_used(options: dict[str, str], why: str, clock: Clock) -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     files = {"rsa": private(RSA), "other": public(other), "ec": private(KEYS["ES256"]), "junk": b"junk"}
     with pytest.raises(BadTokenOptions, match=why):

@@ -86,7 +86,7 @@ class AuthTwins(Twins):
         ours, theirs = (
             outcome_of(call, bodies)
             for call, bodies in (
-                unary_call(server, path, request.SerializeToString(), self._metadata(name, place))
+                unary_call(server, path, request.SerializeToString(), self.metadata(name, place))
                 for place, server in enumerate((self.ours, self.theirs))
             )
         )
@@ -101,7 +101,7 @@ class AuthTwins(Twins):
             self._same_response(*told)
         return told[1]
 
-    def _metadata(self, name: str | None, place: int) -> Metadata:
+    def metadata(self, name: str | None, place: int) -> Metadata:
         if name is None:
             return ()
         known = self.tokens.get(name)

@@ -107,7 +107,12 @@ class KV:
             self._auth.check_read(caller or NOBODY, request.key, request.range_end)
         else:
             self._member.checks.txn(caller or NOBODY, request)
+        if self._is_outdated(caller):  # signed by a member that is ahead of this one
+            raise errors.AUTH_OLD_REVISION
         return caller
+
+    def _is_outdated(self, caller: Caller | None) -> bool:
+        return caller is not None and caller.revision not in (0, self._auth.revision)
 
     def _now(self, read: Read, work: Work) -> Body | None:
         """The answer if it is there, else start the job that will give it."""
@@ -123,8 +128,7 @@ class KV:
 
     def _read_slowly(self, read: Read, answer: Answer) -> None:
         """What was permitted when the reading began may not be any more."""
-        caller = read.caller
-        if caller is not None and caller.revision not in (0, self._auth.revision):
+        if self._is_outdated(read.caller):
             self._read_done(read, None, errors.AUTH_OLD_REVISION(), answers=True)
         else:
             self._read_done(read, answer, None, answers=True)

@@ -14,4 +14,5 @@ because what was allowed then may not be allowed now.
 | `requests` | which permissions a request needs, transactions at any depth included |
 | `passwords` | bcrypt, in threads of its own, a bounded number at a time |
 | `tokens`, `simple_tokens`, `signed_tokens` | what stands for a name on a request |
+| `token_form`, `signing` | how a signed token looks, and the algorithms and keys it is signed with |
 """

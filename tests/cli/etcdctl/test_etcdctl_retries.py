@@ -17,12 +17,13 @@ from pyetcd.proto import rpc_pb2
 
 
 class Counting(grpc.GenericRpcHandler):
-    """Answers every call with `status`, and remembers what was called. Questions for its health do not count:
-    with several endpoints each is asked whether it answers at all."""
+    """Answers every call with `status`, or the first `refusals` of them, and remembers what was called.
+    Questions for its health do not count: with several endpoints each is asked whether it answers at all."""
 
-    def __init__(self, status: grpc.StatusCode, message: str) -> None:
+    def __init__(self, status: grpc.StatusCode, message: str, refusals: int = 1000) -> None:
         self.status = status
         self.message = message
+        self.refusals = refusals
         self.calls: list[str] = []
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -31,7 +32,7 @@ class Counting(grpc.GenericRpcHandler):
 
         def refuse(request: bytes, context: grpc.ServicerContext) -> bytes:
             self.calls.append(details.method)
-            if self.status is not grpc.StatusCode.OK:
+            if self.status is not grpc.StatusCode.OK and len(self.calls) <= self.refusals:
                 context.abort(self.status, self.message)
             return rpc_pb2.RangeResponse(count=1).SerializeToString()
 
@@ -128,6 +129,25 @@ def test_a_read_gives_up_after_a_hundred_refusals(serve) -> None:  # type: ignor
     ran = Etcdctl(serve(refusing))("get", "a", "--command-timeout=60s")
     assert (ran.code, ran.err) == (1, b"Error: etcdserver: no leader\n")
     assert len(refusing.calls) == 100
+
+
+def test_a_write_refused_because_users_have_changed_meanwhile_is_asked_again(serve) -> None:  # type: ignore[no-untyped-def]
+    """Nothing has been written then. Nobody has logged in: whoever it is, a certificate tells."""
+    changed = (grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: revision of auth store is old")
+    busy = Counting(*changed, refusals=3)
+    assert Etcdctl(serve(busy))("put", "a", "b").code == 0
+    assert busy.calls == ["/etcdserverpb.KV/Put"] * 4
+    refusing = Counting(*changed)
+    ran = Etcdctl(serve(refusing))("put", "a", "b", "--command-timeout=60s")
+    assert (ran.code, ran.err) == (1, b"Error: etcdserver: revision of auth store is old\n")
+    assert len(refusing.calls) == 100
+
+
+def test_a_token_that_was_given_is_not_asked_for_again(serve) -> None:  # type: ignore[no-untyped-def]
+    refusing = Counting(grpc.StatusCode.UNAUTHENTICATED, "etcdserver: invalid auth token")
+    ran = Etcdctl(serve(refusing))("put", "a", "b", "--auth-jwt-token=t")
+    assert (ran.code, ran.err) == (1, b"Error: etcdserver: invalid auth token\n")
+    assert len(refusing.calls) == 1
 
 
 def test_an_unknown_error_is_shown_as_grpc_shows_it(serve) -> None:  # type: ignore[no-untyped-def]

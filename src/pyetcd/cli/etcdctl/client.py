@@ -39,7 +39,8 @@ UNAVAILABLE = 14
 INTERNAL = 13
 
 AUTH_NOT_ENABLED = "etcdserver: authentication is not enabled"
-STALE_TOKEN = ("etcdserver: invalid auth token", "etcdserver: revision of auth store is old")
+AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+STALE_CALLER = ("etcdserver: invalid auth token", "etcdserver: revision of auth store is old")
 USER_EMPTY = "etcdserver: user name is empty"
 LEARNER = "etcdserver: rpc not supported for learner"
 NOT_CONNECTED = "connection error: "  # how the wire begins when a call has never left
@@ -115,7 +116,7 @@ class Client:
         self._silent = 0
         self._token = settings.token
         self._streams = 0
-        if settings.username and settings.password:
+        if self._has_login():
             try:
                 self._authenticate(Deadline(settings.dial_timeout))
             except CallError as error:
@@ -134,7 +135,7 @@ class Client:
 
     def stream(self, path: str, deadline: Deadline, *, has_leader: bool = False) -> ClientStream:
         """Open a stream at the present endpoint. CallError here, or RpcError from its `recv`."""
-        if self._streams and self.settings.username and self.settings.password:
+        if self._streams and self._has_login():
             # The server may have been started again since, and not know the token: only calls are told so.
             self._authenticate(deadline)
         self._streams += 1
@@ -171,7 +172,6 @@ class Client:
 
     def _call(self, path: str, payload: bytes, deadline: Deadline, reads: bool) -> bytes:
         attempt = unreachable = 0
-        refreshed = False
         pause, longest_pause = REDIAL_SECONDS
         while True:
             try:
@@ -190,12 +190,11 @@ class Client:
             self._note(path, attempt, failure)
             if deadline.passed() and failure.code in (CANCELED, DEADLINE_EXCEEDED):
                 raise CallError(DEADLINE_EXCEEDED, "context deadline exceeded")
-            if self._token_is_stale(failure) and not refreshed:
-                refreshed = True
+            stale = path != AUTHENTICATE and self._caller_is_stale(failure)
+            if stale and self._has_login():
                 self._authenticate(deadline)
-                continue
             attempt += 1
-            if not self._may_repeat(failure, reads) or attempt >= RETRIES_MAX:
+            if not (stale or self._may_repeat(failure, reads)) or attempt >= RETRIES_MAX:
                 raise failure
             self.next_endpoint()
             if attempt % (len(self._targets) // 2 + 1) == 0:
@@ -206,11 +205,15 @@ class Client:
             return True
         return reads and failure.code == UNAVAILABLE
 
-    def _token_is_stale(self, failure: CallError) -> bool:
-        settings = self.settings
-        if settings.token or not (settings.username and settings.password):
+    def _caller_is_stale(self, failure: CallError) -> bool:
+        """What was known of the caller, its rights, say, has changed meanwhile: nothing has been done, and it
+        is asked again, also by a name in a certificate."""
+        if self.settings.token:
             return False
-        return failure.message in STALE_TOKEN or failure.message == USER_EMPTY
+        return failure.message in STALE_CALLER or (failure.message == USER_EMPTY and self._has_login())
+
+    def _has_login(self) -> bool:
+        return bool(self.settings.username and self.settings.password)
 
     def _authenticate(self, deadline: Deadline) -> None:
         request = lite.Message(
@@ -218,7 +221,7 @@ class Client:
         )
         self._token = ""
         try:
-            answer = self._call("/etcdserverpb.Auth/Authenticate", request.encode(), deadline, False)
+            answer = self._call(AUTHENTICATE, request.encode(), deadline, False)
         except CallError as error:
             if error.message != AUTH_NOT_ENABLED:
                 raise
