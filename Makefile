@@ -8,7 +8,7 @@ SECONDS ?= 600
 PYTHON := $(shell find src/pyetcd -name '*.py')
 NATIVE := $(wildcard native/src/*.rs native/src/*/*.rs native/Cargo.toml native/Cargo.lock)
 
-.PHONY: help run setup interpreted test fuzz lint wheel bench proto raft-vectors docs clean
+.PHONY: help run setup interpreted test fuzz lint wheel bench proto kubernetes raft-vectors docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ proto: setup  ## regenerate what the .proto files say
 docs: $(STAMP)  ## build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo 'built build/site; to read it: $(PY) -m http.server -d build/site'
+
+kubernetes:  ## regenerate which fields Kubernetes' objects have (needs Go)
+	cd scripts/kubernetes && go run . >../../src/pyetcd/cli/etcdctl/kubernetes_tables.py
 
 raft-vectors: setup  ## run etcd-raft's transcripts from $$RAFT_VECTORS
 	$(PY) -m pytest tests/raft -k vectors $(ARGS)

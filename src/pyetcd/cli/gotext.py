@@ -248,6 +248,8 @@ def _unescaped(text: str, at: int) -> tuple[str, int]:
 
 def json_string(text: str) -> str:
     """A string as encoding/json writes it, with HTML's characters escaped."""
+    if text.isascii() and text.isidentifier():  # as names of fields are
+        return f'"{text}"'
     return '"' + "".join(map(_json_rune, text)) + '"'
 
 
@@ -262,7 +264,7 @@ def _json_rune(rune: str) -> str:
         return escape
     if rune < " ":
         return f"\\u{ord(rune):04x}"
-    return "\\ufffd" if "\udc80" <= rune <= "\udcff" else rune
+    return "\\ufffd" if "\ud800" <= rune <= "\udfff" else rune
 
 
 def bytes_size(n: int) -> str:

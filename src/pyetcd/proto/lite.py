@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Items: TypeAlias = "list[int] | list[bytes] | list[str] | list[Message]"
     Value: TypeAlias = "Scalar | Items"
 
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+
 _U64 = 0xFFFFFFFFFFFFFFFF
 
 
@@ -198,17 +200,17 @@ def decode(message_type: str, data: bytes) -> Message:
     known = _by_number[message_type]
     message = Message(message_type)
     values = message.values
-    for number, start, end, n in _scan(data):
+    for number, kind, start, end, n in scan(data):
         field = known.get(number)
         if field is None:
             continue
         if field.is_number:
             if field.repeated:
-                numbers = [n] if end < 0 else _packed(data[start:end])
+                numbers = [n] if kind == VARINT else _packed(data[start:end])
                 _append(values, field.name, [_typed(field, n) for n in numbers])
-            elif end < 0:
+            elif kind == VARINT:
                 values[field.name] = _typed(field, n)
-        elif end >= 0:
+        elif kind != VARINT:
             _take(values, field, data[start:end])
     return message
 
@@ -241,8 +243,13 @@ def _typed(field: Field, n: int) -> int:
     if field.kind == "bool":
         return n != 0
     if field.kind in ("int64", "int32", "enum"):
-        return n - (1 << 64) if n >> 63 else n
+        return signed(n)
     return n
+
+
+def signed(n: int) -> int:
+    """A varint as int64."""
+    return n - (1 << 64) if n >> 63 else n
 
 
 def _packed(data: bytes) -> list[int]:
@@ -254,26 +261,27 @@ def _packed(data: bytes) -> list[int]:
     return numbers
 
 
-def _scan(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Every field: `(number, start, end, n)`; for a varint `end` is -1 and `n` its value."""
+def scan(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Every field: `(number, wire type, start, end, n)`. `n` is a varint's value, the others have a start and
+    an end. Malformed."""
     at = 0
     stop = len(data)
     while at < stop:
         tag, at = _read_varint(data, at)
         kind = tag & 7
-        if kind == 0:
+        if kind == VARINT:
             n, at = _read_varint(data, at)
-            yield tag >> 3, 0, -1, n
+            yield tag >> 3, kind, 0, 0, n
             continue
-        if kind == 2:
+        if kind == BYTES:
             length, at = _read_varint(data, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
+        elif kind in (FIXED64, FIXED32):
+            length = 8 if kind == FIXED64 else 4
         else:
             raise Malformed(f"wire type {kind}")
         if at + length > stop:
             raise Malformed("cut off inside a field")
-        yield tag >> 3, at, at + length, 0
+        yield tag >> 3, kind, at, at + length, 0
         at += length
 
 

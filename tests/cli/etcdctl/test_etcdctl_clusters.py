@@ -99,7 +99,7 @@ def error(ran: Ran) -> tuple[int, str]:
         (["move-leader"], 128, "move-leader command needs 1 argument"),
         (["move-leader", "1", "2"], 128, "move-leader command needs 1 argument"),
         (["move-leader", "z"], 128, 'strconv.ParseUint: parsing "z": invalid syntax'),
-        (["move-leader", "1", "-w", "yaml"], 4, "unsupported output format"),
+        (["move-leader", "1", "-w", "xml"], 4, "unsupported output format"),
         (["downgrade", "validate"], 128, "TARGET_VERSION not provided"),
         (["downgrade", "enable"], 128, "TARGET_VERSION not provided"),
         (["downgrade", "enable", "3.6", "3.5"], 128, "too many arguments"),

@@ -179,7 +179,7 @@ def test_compaction_forgets_and_says_so(ctl: Etcdctl) -> None:
         (["get", "a", "--sort-by=size"], 4, "bad sort target size"),
         (["get", "a", "--consistency=x"], 4, 'unknown consistency flag "x"'),
         (["get", "a", "-w", "table"], 4, "table not supported as output format"),
-        (["get", "a", "-w", "yaml"], 4, "unsupported output format"),
+        (["get", "a", "-w", "xml"], 4, "unsupported output format"),
         (["put"], 128, "put command needs 1 argument and input from stdin or 2 arguments"),
         (
             ["put", "a", "--lease=x", "b"],

@@ -100,11 +100,12 @@ class Deadline:
 
 
 class Client:
-    """Calls to `endpoints`, or to those of the settings."""
+    """Calls to `endpoints`, or to those of the settings. `logger` is the name under which attempts that
+    failed are told of; without one they are not."""
 
     def __init__(self, settings: Settings, endpoints: list[str] | None = None, logger: str = LOGGER) -> None:
         self.settings = settings
-        self._logger = logger
+        self.logger = logger
         self._targets = [Target(endpoint) for endpoint in endpoints or settings.endpoints]
         if not self._targets:
             raise Exit(BAD_CONNECTION, "etcdclient: no available endpoints")
@@ -276,6 +277,8 @@ class Client:
             raise Exit(BAD_ARGS, str(error)) from None
 
     def _note(self, path: str, attempt: int, failure: CallError) -> None:
+        if not self.logger:
+            return
         notes.warn(
             "retrying of unary invoker failed",
             {
@@ -286,7 +289,7 @@ class Client:
                 "error": failure.as_grpc(),
             },
             caller="v3/retry_interceptor.go:68",
-            logger=self._logger,
+            logger=self.logger,
         )
 
 

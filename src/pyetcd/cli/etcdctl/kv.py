@@ -101,6 +101,16 @@ def _sorting(call: Invocation) -> tuple[int, int]:
 def get(call: Invocation) -> None:
     request = get_request(call)
     session = Session(call)
+    if call.on("history"):
+        from pyetcd.cli.etcdctl import history
+
+        history.show(call, session, request)
+        return
+    show: Callable[[Message], None] = session.printer.get
+    if call.text("decode"):
+        from pyetcd.cli.etcdctl import decoded
+
+        show = decoded.shows(call.text("decode"), session.printer)
     if call.on("stream"):
         answer = _get_stream(session, request)
     else:
@@ -113,7 +123,7 @@ def get(call: Invocation) -> None:
         if not isinstance(session.printer, SimplePrinter):
             raise Exit(BAD_ARGS, "print-value-only is only for `--write-out=simple`")
         session.printer.values_only = True
-    session.printer.get(answer)
+    show(answer)
 
 
 def _get_stream(session: Session, request: Message) -> Message:

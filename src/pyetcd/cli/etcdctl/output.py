@@ -168,6 +168,10 @@ def printer(settings: Settings) -> Printer:
         from pyetcd.cli.etcdctl.output_json import JsonPrinter
 
         return JsonPrinter("json", settings.hex)
+    if settings.format == "yaml":
+        from pyetcd.cli.etcdctl.output_yaml import YamlPrinter
+
+        return YamlPrinter("yaml", settings.hex)
     if settings.format == "fields":
         from pyetcd.cli.etcdctl.output_fields import FieldsPrinter
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     Json: TypeAlias = "bool | int | str | bytes | Message | Mapping[str, Json] | Sequence[Json] | None"
 
 
+class Number(str):
+    """A number that is no integer, as it is written."""
+
+    __slots__ = ()
+
+
 def dumps(value: Json) -> str:
     """One value as encoding/json writes it."""
     if value is None:
@@ -29,6 +35,8 @@ def dumps(value: Json) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Number):
+        return str(value)
     if isinstance(value, str):
         return json_string(value)
     if isinstance(value, bytes):
@@ -36,7 +44,7 @@ def dumps(value: Json) -> str:
     if isinstance(value, Message):
         value = as_object(value)
     if hasattr(value, "items"):
-        return "{" + ",".join([f'"{name}":{dumps(item)}' for name, item in value.items()]) + "}"
+        return "{" + ",".join([f"{json_string(name)}:{dumps(item)}" for name, item in value.items()]) + "}"
     return "[" + ",".join([dumps(item) for item in value]) + "]"
 
 
@@ -66,25 +74,24 @@ def _response(response: Message) -> dict[str, Json]:
 
 
 class JsonPrinter(Printer):
-    @staticmethod
-    def _print(value: Json) -> None:
+    def show(self, value: Json) -> None:
         emit(dumps(value) + "\n")
 
     def get(self, answer: Message) -> None:
-        self._print(answer)
+        self.show(answer)
 
     put = delete = alarms = auth_status = user_list = role_list = get
 
     def done(self, name: str, answer: Message) -> None:
-        self._print(answer)
+        self.show(answer)
 
     user_get = role_get = done
 
     def txn(self, answer: Message) -> None:
-        self._print(_txn(answer))
+        self.show(_txn(answer))
 
     def watch(self, answer: WatchAnswer) -> None:
-        self._print(
+        self.show(
             {
                 "Header": answer.header,
                 "Events": answer.events or None,
@@ -105,13 +112,13 @@ class JsonPrinter(Printer):
             "TTL": answer.number("TTL"),
             "Error": answer.text("error"),
         }
-        self._print({**self._header(answer), **lease})
+        self.show({**self._header(answer), **lease})
 
     def lease_revoke(self, lease: int, answer: Message) -> None:
-        self._print(answer)
+        self.show(answer)
 
     def lease_keep_alive(self, answer: Message) -> None:
-        self._print({**self._header(answer), "ID": answer.number("ID"), "TTL": answer.number("TTL")})
+        self.show({**self._header(answer), "ID": answer.number("ID"), "TTL": answer.number("TTL")})
 
     def lease_time_to_live(self, answer: Message, with_keys: bool) -> None:
         lease: dict[str, Json] = {
@@ -120,23 +127,23 @@ class JsonPrinter(Printer):
             "granted-ttl": answer.number("grantedTTL"),
             "keys": answer.datas("keys") or None,
         }
-        self._print({**self._header(answer), **lease})
+        self.show({**self._header(answer), **lease})
 
     def leases(self, answer: Message) -> None:
         leases = [{"id": lease.number("ID")} for lease in answer.children("leases")]
-        self._print({**self._header(answer), "leases": leases})
+        self.show({**self._header(answer), "leases": leases})
 
     def member_list(self, answer: Message) -> None:
-        self._print(self._members(answer) if self.hex else answer)
+        self.show(self._members(answer) if self.hex else answer)
 
     def member_change(self, what: str, member: int, answer: Message) -> None:
         self.member_list(answer)
 
     def move_leader(self, leader: int, target: int, answer: Message) -> None:
-        self._print(answer)  # also with --hex, as in etcdctl
+        self.show(answer)  # also with --hex, as in etcdctl
 
     def downgrade(self, what: str, answer: Message) -> None:
-        self._print(answer)
+        self.show(answer)
 
     @staticmethod
     def _members(answer: Message) -> dict[str, Json]:
@@ -160,13 +167,13 @@ class JsonPrinter(Printer):
             if health.error:
                 item["error"] = health.error
             shown.append(item)
-        self._print(shown or None)
+        self.show(shown or None)
 
     def endpoint_status(self, statuses: list[tuple[str, Message]]) -> None:
-        self._print([{"Endpoint": endpoint, "Status": status} for endpoint, status in statuses] or None)
+        self.show([{"Endpoint": endpoint, "Status": status} for endpoint, status in statuses] or None)
 
     def endpoint_hash_kv(self, hashes: list[tuple[str, Message]]) -> None:
-        self._print([{"Endpoint": endpoint, "HashKV": answer} for endpoint, answer in hashes] or None)
+        self.show([{"Endpoint": endpoint, "HashKV": answer} for endpoint, answer in hashes] or None)
 
 
 def _hex_header(header: Message) -> dict[str, Json]:

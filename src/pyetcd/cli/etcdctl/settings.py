@@ -14,6 +14,7 @@ import sys
 from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl import notes
 from pyetcd.cli.etcdctl.output import emit, flush
+from pyetcd.cli.etcdctl.tree import FORMATS
 from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, CANCELED_PROMPT, ERROR, Exit
 
 TYPE_CHECKING = False
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pyetcd.cli.flag import Flag
 
 PREFIX = "ETCDCTL_"
-FORMATS = ("fields", "json", "protobuf", "simple", "table")
 DEFAULT_SEND_BYTES = 2 * 1024 * 1024
 NS = 1e-9
 PEM = b"-----BEGIN "

@@ -22,7 +22,8 @@ GROUPS = (
     ("auth", "Authentication commands"),
     ("utility", "Utility commands"),
 )
-FORMATS = ("fields", "json", "protobuf", "simple", "table")
+FORMATS = ("fields", "json", "protobuf", "simple", "table", "yaml")
+FORMATS_NAMED = "output format: fields, json, protobuf, simple, table or yaml"
 FOOTER = 'Use "etcdctl options" for a list of global command-line options (applies to all commands).\n'
 
 
@@ -36,7 +37,7 @@ def global_flags() -> list[Flag]:
     flags = [
         Flag("endpoints", "strings", ["127.0.0.1:2379"], "the members to talk to, separated by commas"),
         switch("debug", "print all settings to stderr"),
-        text("write-out", "simple", "output format: fields, json, protobuf, simple or table", "w", FORMATS),
+        text("write-out", "simple", FORMATS_NAMED, "w", FORMATS),
         switch("hex", "print keys, values and IDs in hexadecimal"),
         span("dial-timeout", 2, "how long one attempt to connect may take"),
         span("command-timeout", 5, "how long a short command may take, connecting included"),
@@ -128,6 +129,8 @@ def get_command() -> Command:
             number("min-mod-rev", "leave out keys last changed before this revision"),
             number("max-mod-rev", "leave out keys last changed after this revision"),
             switch("stream", "fetch the range in pieces (RangeStream)"),
+            switch("history", "show the key's revisions, as far back as they are kept, newest first"),
+            text("decode", "", "show values as the objects they hold: k8s (Kubernetes)", choices=("k8s",)),
         ],
     )
 
