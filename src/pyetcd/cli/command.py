@@ -153,10 +153,23 @@ def resolve(root: Command, argv: list[str]) -> tuple[Command, list[str]]:
     return command, rest
 
 
-def exactly_one(command: Command, args: list[str]) -> None:
-    """A `check` for commands of one argument."""
-    if len(args) != 1:
-        raise ArgumentError(f"accepts 1 arg(s), received {len(args)}")
+def exactly(count: int) -> Callable[[Command, list[str]], None]:
+    """A `check` for commands of so many arguments."""
+
+    def check(command: Command, args: list[str]) -> None:
+        if len(args) != count:
+            raise ArgumentError(f"accepts {count} arg(s), received {len(args)}")
+
+    return check
+
+
+exactly_one = exactly(1)
+
+
+def one_or_two(command: Command, args: list[str]) -> None:
+    """A `check` for commands of one argument, or two."""
+    if not 1 <= len(args) <= 2:
+        raise ArgumentError(f"accepts between 1 and 2 arg(s), received {len(args)}")
 
 
 def at_least(count: int) -> Callable[[Command, list[str]], None]:

@@ -133,9 +133,9 @@ def text(
     return Flag(name, "string", default, usage, shorthand, choices=choices)
 
 
-def needed(name: str, usage: str) -> Flag:
-    """A text without which the command does not run."""
-    flag = Flag(name, "string", "", usage)
+def needed(name: str, usage: str, kind: str = "string", shorthand: str = "") -> Flag:
+    """A flag without which the command does not run."""
+    flag = Flag(name, kind, "" if kind == "string" else 0, usage, shorthand)
     flag.required = True
     return flag
 

@@ -9,7 +9,7 @@ that runs does not give; it is read with `pread`, so a file that shrinks meanwhi
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,8 +23,8 @@ from pyetcd.storage.files import Files
 
 KINDS: Final = {page.BRANCH: "branch", page.LEAF: "leaf", page.META: "meta", page.FREELIST: "freelist"}
 FREE: Final = "free"
-_COUNT_IN_FIRST: Final = 0xFFFF  # a freelist with more pages says how many in its first place
-_NUMBER_BYTES: Final = 8
+COUNT_IN_FIRST: Final = 0xFFFF  # a freelist of so many pages or more says how many in its first place
+NUMBER_BYTES: Final = 8
 
 
 class BadPage(Exception):
@@ -149,18 +149,28 @@ class Inspection:
         view = self.page(page_id)
         if view.kind != page.FREELIST:
             raise BadPage(page_id, f"a freelist should be here, not a page of type {view.kind:#x}")
-        at, count = page.HEADER_SIZE, view.count
-        if count == _COUNT_IN_FIRST:
-            count = int.from_bytes(view.data[at : at + _NUMBER_BYTES], "little")
-            at += _NUMBER_BYTES
-        if at + _NUMBER_BYTES * count > len(view.data):
-            raise BadPage(page_id, f"{count} page numbers do not fit on the freelist")
-        numbers = array("Q", view.data[at : at + _NUMBER_BYTES * count])
-        return numbers.tolist()
+        return freelist_of(view)
 
-    def walk(self, on_problem: Callable[[BadPage], None], on_page: Callable[[Visit], None]) -> Walked:
-        """Visit everything the meta page reaches. What lies below a page that is bad is not seen."""
-        return _Walk(self, on_problem, on_page).run()
+    def rows(self, root: int) -> Iterator[tuple[bytes, bytes, int]]:
+        """Keys, values and flags of one tree, in order, from a database that a walk has found to be sound (in
+        others it may have no end)."""
+        pending = [root]
+        while pending:
+            view = self.page(pending.pop())
+            if view.kind == page.BRANCH:
+                pending += reversed(branch_of(view)[1])
+            else:
+                yield from zip(*leaf_of(view), strict=True)
+
+    def walk(
+        self,
+        on_problem: Callable[[BadPage], None],
+        on_page: Callable[[Visit], None],
+        start: int | None = None,
+    ) -> Walked:
+        """Visit everything the meta page reaches, or all that the page `start` does. What lies below a page
+        that is bad is not seen."""
+        return _Walk(self, on_problem, on_page).run(start)
 
 
 class _Walk:
@@ -174,9 +184,9 @@ class _Walk:
         self._kinds[0:2] = bytes((page.META, page.META))
         self._roots: dict[tuple[bytes, ...], int] = {}
 
-    def run(self) -> Walked:
+    def run(self, start: int | None) -> Walked:
         meta = self._from.meta
-        trees: list[tuple[tuple[bytes, ...], int]] = [((), meta.root)]
+        trees: list[tuple[tuple[bytes, ...], int]] = [((), meta.root) if start is None else ((b"",), start)]
         while trees:
             bucket, root = trees.pop()
             trees += self._tree(bucket, root)
@@ -321,6 +331,18 @@ def branch_of(view: PageView) -> tuple[list[bytes], Sequence[int]]:
     if list(map(len, keys)) != list(sizes) or 0 in sizes:
         raise BadPage(view.id, "a key reaches beyond it or is empty")
     return keys, children
+
+
+def freelist_of(view: PageView) -> list[int]:
+    """The numbers on a freelist. BadPage where they cannot lie on it."""
+    at, count = page.HEADER_SIZE, view.count
+    if count == COUNT_IN_FIRST:
+        count = int.from_bytes(view.data[at : at + NUMBER_BYTES], "little")
+        at += NUMBER_BYTES
+    if at + NUMBER_BYTES * count > len(view.data):
+        raise BadPage(view.id, f"{count} page numbers do not fit on the freelist")
+    numbers = array("Q", view.data[at : at + NUMBER_BYTES * count])
+    return numbers.tolist()
 
 
 def inline_page(parent: int, value: bytes) -> PageView:

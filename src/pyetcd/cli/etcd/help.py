@@ -61,10 +61,13 @@ def feature_lines() -> list[str]:
 
 def version_text(build: str) -> str:
     """The first line is etcd's, for the scripts that read it; `build` names this program and its version."""
+    return f"etcd Version: {SERVER_VERSION}\nGit SHA: {build}\n{in_place_of_go()}"
+
+
+def in_place_of_go() -> str:
+    """What the lines that name Go and its platform say."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     return (
-        f"etcd Version: {SERVER_VERSION}\n"
-        f"Git SHA: {build}\n"
         f"Go Version: none ({platform.python_implementation()} {platform.python_version()})\n"
         f"Go OS/Arch: {platform.system().lower()}/{machine}\n"
     )

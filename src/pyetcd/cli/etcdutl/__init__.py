@@ -7,7 +7,7 @@
 | `hashkv` | HashKV of a database file | nothing (etcd's own opens the file for writing) |
 | `defrag` | the database of a stopped member without its free pages | a copy, then renames it |
 | `check` | whether a stopped member's directory is sound, with advice | nothing |
-| `bbolt` | pages, buckets and keys of a database file | nothing |
+| `bbolt` | pages, buckets and keys of a database file, and copies that are mended by hand | new files |
 | `migrate` | the storage version of a stopped member's database | the database |
 
 Everything is done with the server's own rooms: `storage`, `mvcc`, `cluster`. Log lines go to stderr in zap's

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pyetcd.cli import program
-from pyetcd.cli.command import Command, Invocation, at_least, exactly_one
+from pyetcd.cli.command import Command, Invocation, exactly_one
 from pyetcd.cli.completion import completion_command
+from pyetcd.cli.etcdutl.bbolt.commands import bbolt
 from pyetcd.cli.flag import needed, number, span, switch, text, unsigned
 
 DEFAULT_NAME = "default"
@@ -65,59 +66,8 @@ def root() -> Command:
                     switch("force", "set the version even if the migration fails (not recommended)"),
                 ],
             ),
-            _bbolt(),
+            bbolt(),
             Command("help [command]", "Explain a command", later("about", "help_on")),
-        ],
-    )
-
-
-VALUE_FORMATS = "auto, ascii-encoded, hex, bytes or redacted"
-
-
-def _bbolt() -> Command:
-    """What etcdutl 3.8 takes over from bbolt's own tool, as far as it reads."""
-    one = exactly_one
-    return Command(
-        "bbolt",
-        "Look into a database file: pages, buckets, keys",
-        commands=[
-            Command("check <bbolt-file>", "Check every page", later("bbolt", "check"), check=one),
-            Command("buckets <bbolt-file>", "Print the buckets' names", later("bbolt", "buckets"), check=one),
-            Command("info <bbolt-file>", "Print the page size", later("bbolt", "info"), check=one),
-            Command("pages <bbolt-file>", "Print a line a page", later("bbolt", "pages"), check=one),
-            Command(
-                "keys <bbolt-file> <buckets>",
-                "Print the keys of a bucket",
-                later("bbolt", "keys"),
-                flags=[text("format", "auto", f"of the keys: {VALUE_FORMATS}", "f")],
-                check=at_least(2),
-            ),
-            Command(
-                "page <bbolt-file> [pageid...]",
-                "Print pages for people",
-                later("bbolt", "page"),
-                flags=[
-                    switch("all", "print all pages"),
-                    text("format-value", "auto", f"of values on leaf pages: {VALUE_FORMATS}"),
-                ],
-                check=at_least(1),
-            ),
-            Command(
-                "dump <bbolt-file> pageid [pageid...]",
-                "Print pages in hexadecimal",
-                later("bbolt", "dump"),
-                check=at_least(2),
-            ),
-            Command(
-                "get PATH [BUCKET..] KEY",
-                "Print the value of a key",
-                later("bbolt", "get"),
-                flags=[
-                    text("parse-format", "ascii-encoded", "of the key: ascii-encoded or hex"),
-                    text("format", "auto", f"of the value: {VALUE_FORMATS}"),
-                ],
-                check=at_least(3),
-            ),
         ],
     )
 
