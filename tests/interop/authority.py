@@ -75,6 +75,10 @@ class Authority:
         _replace(key_file, secret)
         return cert_file, key_file
 
+    def serial(self, name: str) -> int:
+        """Of the certificate issued to it last."""
+        return self._serials[name]
+
     def key_pem(self) -> bytes:
         """Its own key."""
         return self._key.private_bytes(

@@ -1,5 +1,5 @@
 """Certificates, authorities and revocation lists of a running member are replaced: new connections meet
-what is new, kept ones do not notice."""
+what is new; kept ones do not notice, but for those whose own certificate has been revoked."""
 
 from __future__ import annotations
 
@@ -59,6 +59,11 @@ class Load:
                     self.failed.append(repr(error))
                     return
 
+    @property
+    def has_ended(self) -> bool:
+        """The kept connection is closed."""
+        return not self._threads[1].is_alive()
+
     def stop(self) -> None:
         self._over.set()
         for thread in self._threads:
@@ -105,7 +110,7 @@ def within(seconds: float, happened: Callable[[], bool]) -> None:
 def test_under_load_certificates_rotate_and_revoked_clients_are_refused_within_a_second(
     server: TlsServer, authority: Authority
 ) -> None:
-    load = Load(server, authority, "leaver")
+    load = Load(server, authority, "worker")
     try:
         within(5.0, lambda: min(load.done) > 10)
         for _ in range(3):
@@ -121,6 +126,33 @@ def test_under_load_certificates_rotate_and_revoked_clients_are_refused_within_a
     finally:
         load.stop()
     assert load.failed == []
+
+
+def test_revoked_clients_are_refused_within_a_second_on_the_connections_they_have(
+    server: TlsServer, authority: Authority
+) -> None:
+    """Real etcd looks at the list for new connections alone."""
+    staying, leaving = (Load(server, authority, name) for name in ("worker", "leaver"))
+    with closing(connected(server.port, context(authority, "leaver"))) as idle:
+        assert ask(idle).startswith(b"HTTP/1.1 200")
+        try:
+            within(5.0, lambda: min(*staying.done, *leaving.done) > 10)
+            authority.crl.write_bytes(b"a list that is being written")
+            within(SOON_SECONDS, lambda: not knock(server.port, context(authority, "worker")))
+            assert [load.has_ended for load in (staying, leaving)] == [False, False]
+            authority.revoke("leaver")
+            within(SOON_SECONDS, lambda: leaving.has_ended)
+            ended = leaving.done[0]
+            before = list(staying.done)
+            within(5.0, lambda: all(now > then + 10 for now, then in zip(staying.done, before, strict=True)))
+            assert leaving.done[0] <= ended + 1
+            assert not ask(idle)
+        finally:
+            staying.stop()
+            leaving.stop()
+    assert staying.failed == []
+    revoked = f"transport: certificate serial {authority.serial('leaver'):x} revoked"
+    assert [line["error"] for line in server.rejected(4)].count(revoked) >= 3
 
 
 def test_a_new_authority_is_trusted_and_the_old_one_no_more(

@@ -89,7 +89,7 @@ def test_with_client_certificates_demanded_a_stranger_is_not_served(
 
 def test_a_key_that_does_not_fit_keeps_the_member_from_starting(tmp_path: Path, started: list[Etcd]) -> None:
     port = free_port()
-    with pytest.raises(AssertionError, match=r"the certificate \(.*\) cannot be used"):
+    with pytest.raises(AssertionError, match="tls: private key does not match public key"):
         secured(tmp_path, port, key_file=CERTS / "client.key")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,32 @@ def test_revocation_counts_on_split_listeners_too(
     assert [line["error"] for line in servers[0].rejected(2)] == [
         "transport: certificate serial 1004 revoked"
     ] * 2
+
+
+def test_who_does_not_finish_a_handshake_is_turned_away_after_ten_seconds(
+    both: Both, authority: Authority
+) -> None:
+    """Both at once, since it takes its time; whether a word was said or half a record makes no difference."""
+    servers = both(trusted_ca_file=authority.ca)
+    half = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    with ExitStack() as stack:
+        clients = []
+        for server in servers:
+            for words in (b"", half):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 15))
+                client.sendall(words)
+                clients.append((server, client))
+        began = time.monotonic()
+        for _, client in clients:
+            while client.recv(4096):
+                pass
+        assert 8 < time.monotonic() - began < 14
+        told = []
+        for server in servers:
+            ports = [client.getsockname()[1] for each, client in clients if each is server]
+            lines = [str(line["error"]) for line in server.rejected(2)]
+            assert sorted(lines) == sorted(
+                f"read tcp 127.0.0.1:{server.port}->127.0.0.1:{port}: i/o timeout" for port in ports
+            )
+            told.append([line | {"error": ""} for line in server.rejected(2)])
+        assert told[0] == told[1]

@@ -1,9 +1,9 @@
 //! Listeners, and a new connection's first bytes: TLS or not, HTTP/2 or HTTP/1.1.
 
 use std::cell::RefCell;
-use std::future::{poll_fn, Future};
+use std::future::{pending, poll_fn, Future};
 use std::io;
-use std::pin::Pin;
+use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use rustls::{Error, PeerIncompatible};
 use socket2::Socket as RawSocket;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -23,7 +24,7 @@ use super::io::{Core, Sniffed, Transport};
 use super::meta::Peer;
 use super::queues::{Event, Payload, REJECTED};
 use super::requests::Serves;
-use super::tls::{ip_of, Current};
+use super::tls::{ip_of, serials, Current, Secured};
 use super::x509::Certificate;
 use super::{hello, http1, http2};
 use crate::dial::words;
@@ -105,11 +106,8 @@ async fn welcome(
     let sniffed = Sniffed { head: BytesMut::new(), socket };
     let mut guest = Guest { address: address.clone(), ..Guest::default() };
     let shaken = within(wire.limits.handshake_timeout, shake_hands(sniffed, &mut guest, tls, also_plain)).await;
-    let (mut transport, peer) = match shaken {
-        Ok(shaken) => {
-            drop(guest); // a connection lives long
-            shaken
-        }
+    let (transport, peer, standing) = match shaken {
+        Ok(shaken) => shaken,
         Err(error) => {
             if let Some(name) = name.filter(|_| guest.speaks_tls) {
                 wire.queues.push_if_room(guest.rejected(&name, &error));
@@ -119,6 +117,27 @@ async fn welcome(
     };
     let connection = Connection::new(peer);
     let _presence = wire.enter(&connection);
+    let mut talk = pin!(talk(&wire, transport, connection, serves));
+    match standing {
+        None => {
+            drop(guest); // a connection lives long
+            talk.await;
+        }
+        Some(standing) => {
+            guest.hello = BytesMut::new();
+            tokio::select! {
+                biased;
+                () = talk.as_mut() => {}
+                why = standing.revoked() => {
+                    wire.queues.push_if_room(guest.rejected("", &io::Error::other(why)));
+                }
+            }
+        }
+    }
+}
+
+/// Serve whatever a connection speaks, to its end.
+async fn talk(wire: &Rc<Wire>, mut transport: Transport, connection: Rc<Connection>, serves: Serves) {
     let Ok(head) = within(wire.limits.header_timeout, first_bytes(&mut transport)).await else { return };
     if head.starts_with(PREFACE) {
         let core = Core::new(transport, head, Some(Scanner::incoming()));
@@ -127,6 +146,24 @@ async fn welcome(
         let core: Rc<RefCell<Core>> = Core::new(transport, head, None);
         core.borrow_mut().request_began = Some(tokio::time::Instant::now());
         http1::serve(wire.clone(), core, connection).await;
+    }
+}
+
+/// What a client was admitted by, as long as a revocation list may still come to name it.
+struct Standing {
+    serials: Vec<Vec<u8>>,
+    changes: watch::Receiver<Arc<Secured>>,
+}
+
+impl Standing {
+    /// Go's words, once its certificate is revoked.
+    async fn revoked(mut self) -> String {
+        while self.changes.changed().await.is_ok() {
+            if let Some(why) = self.changes.borrow_and_update().revokes(&self.serials) {
+                return why;
+            }
+        }
+        pending().await
     }
 }
 
@@ -192,9 +229,9 @@ async fn shake_hands(
     guest: &mut Guest,
     tls: Option<Arc<Current>>,
     also_plain: bool,
-) -> io::Result<(Transport, Peer)> {
+) -> io::Result<(Transport, Peer, Option<Standing>)> {
     let mut peer = Peer { address: guest.address.clone(), certificate_names: Vec::new() };
-    let Some(tls) = tls else { return Ok((Transport::Plain(sniffed), peer)) };
+    let Some(tls) = tls else { return Ok((Transport::Plain(sniffed), peer, None)) };
     guest.speaks_tls = !also_plain;
     let mut head = BytesMut::new();
     read_more(&mut sniffed, &mut head).await?;
@@ -202,11 +239,12 @@ async fn shake_hands(
     guest.hello.clone_from(&head);
     sniffed.head = head;
     if also_plain && !is_tls {
-        return Ok((Transport::Plain(sniffed), peer));
+        return Ok((Transport::Plain(sniffed), peer, None));
     }
     guest.speaks_tls = true;
     let hello = LazyConfigAcceptor::new(Acceptor::default(), sniffed).await?;
     guest.heard(&hello.client_hello());
+    let changes = tls.changes();
     let secured = tls.get();
     let stream = hello.into_stream(secured.config.clone()).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -216,7 +254,8 @@ async fn shake_hands(
         guest.certificate = certificate;
     }
     secured.check(chain, ip_of(&guest.address)).await.map_err(io::Error::other)?;
-    Ok((Transport::Tls(Box::new(stream.into())), peer))
+    let standing = (secured.has_list() && !chain.is_empty()).then(|| Standing { serials: serials(chain), changes });
+    Ok((Transport::Tls(Box::new(stream.into())), peer, standing))
 }
 
 /// Read until it is clear whether this is the HTTP/2 preface. Empty: the client has closed.

@@ -4,11 +4,12 @@
 //! * Names that are allowed are looked at within the handshake; revocation and, where asked for, the address a client comes
 //!   from after it. Either way nothing of the client is read before.
 //! * Sessions are not resumed where certificates are asked for: a resumed one would not be verified again.
-//! * `replace` changes what new connections meet; those that stand are left alone.
+//! * `replace` changes what new connections meet. Of those that stand it ends the ones whose certificate a new revocation
+//!   list names, which etcd leaves alone; a list that cannot be read ends none.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -21,6 +22,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
 use tokio::net::lookup_host;
+use tokio::sync::watch;
 
 use super::x509::{revoked, Certificate};
 use crate::crypto::Choice;
@@ -68,17 +70,28 @@ impl Secured {
             check_address(&Certificate::read(leaf), address).await?;
         }
         match &self.revoked {
-            None => Ok(()),
-            Some(_) if chain.is_empty() => Ok(()),
-            Some(Err(error)) => Err(error.clone()),
-            Some(Ok(serials)) => {
-                let found = chain.iter().map(|each| Certificate::read(each).serial).find(|each| serials.contains(each));
-                let Some(serial) = found else { return Ok(()) };
-                let digits: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
-                Err(format!("transport: certificate serial {digits} revoked"))
-            }
+            Some(Err(error)) if !chain.is_empty() => Err(error.clone()),
+            _ => self.revokes(&serials(chain)).map_or(Ok(()), Err),
         }
     }
+
+    /// Whether there is a list at all, now or later.
+    pub fn has_list(&self) -> bool {
+        self.revoked.is_some()
+    }
+
+    /// Go's words for the first of these serial numbers that the list names.
+    pub fn revokes(&self, chain: &[Vec<u8>]) -> Option<String> {
+        let Some(Ok(listed)) = &self.revoked else { return None };
+        let serial = chain.iter().find(|serial| listed.contains(*serial))?;
+        let digits: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("transport: certificate serial {digits} revoked"))
+    }
+}
+
+/// The serial numbers of a chain.
+pub fn serials(chain: &[CertificateDer<'_>]) -> Vec<Vec<u8>> {
+    chain.iter().map(|each| Certificate::read(each).serial).collect()
 }
 
 /// A certificate that names addresses or hosts must name the one it comes from.
@@ -130,11 +143,16 @@ pub struct Tls {
     pub current: Arc<Current>,
 }
 
-pub struct Current(RwLock<Arc<Secured>>);
+pub struct Current(watch::Sender<Arc<Secured>>);
 
 impl Current {
     pub fn get(&self) -> Arc<Secured> {
-        self.0.read().expect("nobody panics while holding it").clone()
+        self.0.borrow().clone()
+    }
+
+    /// What replaces it from now on.
+    pub fn changes(&self) -> watch::Receiver<Arc<Secured>> {
+        self.0.subscribe()
     }
 }
 
@@ -170,13 +188,12 @@ impl Tls {
             None => crl.map(revoked),
         };
         let secured = Secured { config: Arc::new(config), revoked, check_address };
-        Ok(Self { current: Arc::new(Current(RwLock::new(Arc::new(secured)))) })
+        Ok(Self { current: Arc::new(Current(watch::Sender::new(Arc::new(secured)))) })
     }
 
     /// New connections meet what `other` has.
     fn replace(&self, other: &Bound<'_, Tls>) {
-        let new = other.get().current.get();
-        *self.current.0.write().expect("nobody panics while holding it") = new;
+        self.current.0.send_replace(other.get().current.get());
     }
 }
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from pyetcd import logs
 from pyetcd._native import ClientTls, Tls
+from pyetcd.api.key_pairs import authority_trouble, pair_trouble
 from pyetcd.member.config import ServerConfig, TlsConfig
 from pyetcd.member.tls_choice import UnknownSuite, suite_numbers, suites_not_offered, version_numbers
 from pyetcd.storage.files import Files
@@ -28,7 +29,11 @@ _log = logs.get("embed")
 
 
 class BadCertificate(Exception):
-    """The certificate, key or CA of a side cannot be used; the message says which."""
+    """The certificate, key or CA of a side cannot be used; the message says why."""
+
+
+class _NoFile(BadCertificate):
+    """A file is not there."""
 
 
 class _Watched:
@@ -64,7 +69,7 @@ class Certificates:
 
     def serve(self, side: TlsConfig, *, check_address: bool) -> Tls:
         """For listeners of one side. `check_address`: the hosts that a client's certificate names must be
-        where it comes from. BadCertificate or OSError."""
+        where it comes from. BadCertificate."""
         held = _contents(self._files, _paths(side))
         tls = self._serving(side, check_address=check_address)
         self._watch(side, held, lambda: tls.replace(self._serving(side, check_address=check_address)))
@@ -74,8 +79,7 @@ class Certificates:
         self, side: TlsConfig, server_name: str, changed: Callable[[ClientTls], None]
     ) -> ClientTls | None:
         """With which certificates other members are dialled; None where there are none. `server_name`: whose
-        theirs must be, empty for that of their URLs. `changed` is given what replaces it. BadCertificate or
-        OSError."""
+        theirs must be, empty for that of their URLs. `changed` is given what replaces it. BadCertificate."""
         if side.is_empty and not side.client_cert_file and not side.trusted_ca_file:
             return None
         held = _contents(self._files, _paths(side))
@@ -108,16 +112,17 @@ class Certificates:
                     _again(watched)
 
     def _serving(self, side: TlsConfig, *, check_address: bool) -> Tls:
-        read = self._files.read
         self._check(side)
+        cert, key = self._read(side.cert_file), self._read(side.key_file)
         if side.trusted_ca_file:
             _log.info("Loading cert pool", {"cs": [side.trusted_ca_file], "tlsinfo": describe(side)})
+        ca = self._read(side.trusted_ca_file) if side.trusted_ca_file else None
         crl, crl_error = self._revocations(side)
         try:
             return Tls(
-                read(side.cert_file),
-                read(side.key_file),
-                read(side.trusted_ca_file) if side.trusted_ca_file else None,
+                cert,
+                key,
+                ca,
                 client_auth=side.client_cert_auth or bool(side.trusted_ca_file),
                 crl=crl,
                 crl_error=crl_error,
@@ -129,18 +134,20 @@ class Certificates:
                 max_version=self._highest,
             )
         except ValueError as error:
-            raise BadCertificate(_unusable(side.cert_file, side.key_file, error)) from None
+            raise BadCertificate(_trouble(side, cert, key, ca, error)) from None
 
     def _dialling(self, side: TlsConfig, server_name: str) -> ClientTls:
-        read = self._files.read
         if not side.is_empty:
             self._check(side)
-        cert, key = side.client_cert_file or side.cert_file, side.client_key_file or side.key_file
+        cert_file, key_file = side.client_cert_file or side.cert_file, side.client_key_file or side.key_file
+        cert = self._read(cert_file) if cert_file else None
+        key = self._read(key_file) if key_file else None
+        ca = self._read(side.trusted_ca_file) if side.trusted_ca_file else None
         try:
             return ClientTls(
-                ca=read(side.trusted_ca_file) if side.trusted_ca_file else None,
-                cert=read(cert) if cert else None,
-                key=read(key) if key else None,
+                ca=ca,
+                cert=cert,
+                key=key,
                 server_name=server_name or None,
                 insecure_skip_verify=side.self_signed,
                 allowed_cns=side.allowed_cns,
@@ -150,29 +157,38 @@ class Certificates:
                 max_version=self._highest,
             )
         except ValueError as error:
-            raise BadCertificate(_unusable(cert, key, error)) from None
+            raise BadCertificate(_trouble(side, cert, key, ca, error)) from None
 
     def _check(self, side: TlsConfig) -> None:
         """What etcd looks at before it listens, in its order."""
         if not side.cert_file or not side.key_file:
             files = f"[key: {side.key_file}, cert: {side.cert_file}]"
             raise BadCertificate(f"KeyFile and CertFile must both be present{files}")
-        cert, key = side.client_cert_file, side.client_key_file
-        if bool(cert) != bool(key):
+        if bool(side.client_cert_file) != bool(side.client_key_file):
             raise BadCertificate(
                 "ClientKeyFile and ClientCertFile must both be present or both absent: "
-                f"key: {key}, cert: {cert}]"
+                f"key: {side.client_key_file}, cert: {side.client_cert_file}]"
             )
-        if cert and cert != side.cert_file:
+        dialling = side.client_cert_file, side.client_key_file
+        if side.client_cert_file and dialling != (side.cert_file, side.key_file):
+            cert, key = (self._read(path) for path in dialling)
             try:
-                ClientTls(cert=self._files.read(cert), key=self._files.read(key))
+                ClientTls(cert=cert, key=key)
             except ValueError as error:
-                raise BadCertificate(_unusable(cert, key, error)) from None
+                raise BadCertificate(_trouble(side, cert, key, None, error)) from None
         if side.allowed_cns and side.allowed_hostnames:
             raise BadCertificate(
                 "AllowedCNs and AllowedHostnames are mutually exclusive "
                 f"(cns={_quoted(side.allowed_cns)}, hostnames={_quoted(side.allowed_hostnames)})"
             )
+
+    def _read(self, path: str) -> bytes:
+        try:
+            return self._files.read(path)
+        except FileNotFoundError as error:
+            raise _NoFile(_unread(path, error)) from None
+        except OSError as error:
+            raise BadCertificate(_unread(path, error)) from None
 
     def _revocations(self, side: TlsConfig) -> tuple[bytes | None, str | None]:
         if not side.crl_file:
@@ -180,7 +196,7 @@ class Certificates:
         try:
             return self._files.read(side.crl_file), None
         except OSError as error:
-            return None, f"open {side.crl_file}: {(error.strerror or str(error)).lower()}"
+            return None, _unread(side.crl_file, error)
 
 
 def describe(side: TlsConfig) -> str:
@@ -196,9 +212,9 @@ def _again(watched: _Watched) -> None:
     files = {"cert-file": watched.config.cert_file, "key-file": watched.config.key_file}
     try:
         watched.reload()
-    except FileNotFoundError as error:
+    except _NoFile as error:
         _log.warn("failed to find peer cert files", {**files, "error": str(error)})
-    except (BadCertificate, OSError) as error:
+    except BadCertificate as error:
         _log.warn("failed to create peer certificate", {**files, "error": str(error)})
     else:
         _log.info("certificates were loaded again", files)
@@ -227,8 +243,22 @@ def _contents(files: Files, paths: Sequence[str]) -> list[bytes | None]:
     return held
 
 
-def _unusable(cert: str, key: str, error: ValueError) -> str:
-    return f"the certificate ({cert}, {key}) cannot be used: {error}"
+def _unread(path: str, error: OSError) -> str:
+    """Go's words for a file that cannot be read."""
+    action = "read" if isinstance(error, IsADirectoryError) else "open"
+    return f"{action} {path}: {(error.strerror or str(error)).lower()}"
+
+
+def _trouble(
+    side: TlsConfig, cert: bytes | None, key: bytes | None, ca: bytes | None, error: ValueError
+) -> str:
+    """Why the TLS library takes none of it: in Go's words where it would not either."""
+    if cert is not None and key is not None:
+        why = pair_trouble(cert, key)
+        if why is not None:
+            return why
+    why = None if ca is None else authority_trouble(ca, side.trusted_ca_file)
+    return str(error) if why is None else why
 
 
 def _quoted(names: Sequence[str]) -> str:

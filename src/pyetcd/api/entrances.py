@@ -25,6 +25,12 @@ from pyetcd.member.config import ServerConfig, TlsConfig
 _log = logs.get("api")
 
 
+class ListenerFailed(Exception):
+    """The certificates of client URLs cannot be used. Etcd finds out once it serves, hence `failed`."""
+
+    failed = "listener failed"
+
+
 class Unclaimed(Exception):
     """The service manager has passed a socket that no URL asks for: whoever connects there would wait."""
 
@@ -44,7 +50,7 @@ class Entrances:
 
 
 def bind_all(config: ServerConfig, certificates: Certificates, sockets: Sockets) -> Entrances:
-    """OSError when an address cannot be had, BadCertificate, Unclaimed."""
+    """OSError when an address cannot be had, BadCertificate, ListenerFailed, Unclaimed."""
     _warn_of_plain_peers(config)
     peer_tls = _peer_tls(config, certificates)
     urls = config.listen_peer_urls
@@ -65,7 +71,7 @@ def bind_all(config: ServerConfig, certificates: Certificates, sockets: Sockets)
         _warn_of_plain_clients(config)
         client_tls = metrics_tls = None
         if _any_secure((*urls, *split)):
-            client_tls = certificates.serve(side, check_address=False)
+            client_tls = _client_tls(side, certificates)
         if _any_secure(config.listen_metrics_urls):
             metrics_tls = certificates.serve(side, check_address=True)
         clients = [*bind(urls, client_tls, http=not split), *bind(split, client_tls, grpc=False)]
@@ -104,7 +110,19 @@ def _peer_tls(config: ServerConfig, certificates: Certificates) -> Tls | None:
         raise BadCertificate(f"cannot listen on TLS for {secure.host}: {lacking}")
     told = {"tls-info": describe(side), "cipher-suites": list(config.cipher_suites)}
     _log.info("starting with peer TLS", told)
-    return certificates.serve(side, check_address=True)
+    try:
+        return certificates.serve(side, check_address=True)
+    except BadCertificate as error:
+        _log.error("creating peer listener failed", {"error": str(error)})
+        raise
+
+
+def _client_tls(side: TlsConfig, certificates: Certificates) -> Tls:
+    try:
+        return certificates.serve(side, check_address=False)
+    except BadCertificate as error:
+        _log.error("setting up serving from embedded etcd failed.", {"error": str(error)})
+        raise ListenerFailed(str(error)) from None
 
 
 def _warn_of_plain_peers(config: ServerConfig) -> None:

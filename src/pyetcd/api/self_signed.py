@@ -35,7 +35,11 @@ _log = logs.get("embed")
 
 
 class CannotSign(Exception):
-    """A certificate could not be made; the message is etcd's where it has one."""
+    """A certificate could not be made. `failed`: what a member says then; both texts are etcd's."""
+
+    def __init__(self, side: str, why: str) -> None:
+        super().__init__(why)
+        self.failed = f"failed to get {side} self-signed certs"
 
 
 def with_certificates(files: Files, config: ServerConfig, now_seconds: float) -> ServerConfig:
@@ -58,7 +62,7 @@ def _side(
     if years == 0:
         error = "selfSignedCertValidity is invalid,it should be greater than 0"
         _log.warn("cannot generate cert", {"error": error})
-        raise CannotSign(f"failed to get {side} self-signed certs: {error}")
+        raise CannotSign(side, error)
     hosts = [url.host for url in urls]
     return generated(files, config.data_dir, side, hosts, years, now_seconds)
 

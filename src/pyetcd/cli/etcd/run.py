@@ -16,7 +16,7 @@ from pyetcd import logs
 from pyetcd._native import Appender, Wake
 from pyetcd.api.audit_writer import AuditWriter
 from pyetcd.api.certificates import BadCertificate, Certificates
-from pyetcd.api.entrances import Entrances, Unclaimed, bind_all
+from pyetcd.api.entrances import Entrances, ListenerFailed, Unclaimed, bind_all
 from pyetcd.api.self_signed import CannotSign, with_certificates
 from pyetcd.api.server import ClientServer
 from pyetcd.api.tracing import Tracing, TracingUnavailable
@@ -59,14 +59,13 @@ FAILED = 1
 PEER_BODY_BYTES = 64 << 20
 REMOVED_SECONDS = 1.0  # until a member that was removed ends, so that its last word gets out
 REMOVED = "the member has been permanently removed from the cluster"
-SETUP_FAILED = "discovery failed"  # etcd's words, whatever it was that failed
+SETUP_FAILED = "discovery failed"  # etcd's words for nearly all that can fail
 
 REFUSALS = (
     BadCertificate,
     BadTokenOptions,
     CannotAudit,
     CannotOpen,
-    CannotSign,
     Inconsistent,
     BadCluster,
     DataDirError,
@@ -113,6 +112,9 @@ async def run(config: ServerConfig, host: Host) -> int:
             return await _serve(config, initial, outside)
         except TooFewDescriptors as error:
             _log.fatal(TOO_LOW, {"limit": error.limit, "recommended-limit": RESERVED})
+            host.failed(error)
+        except (CannotSign, ListenerFailed) as error:
+            _log.fatal(error.failed, {"error": str(error)})
             host.failed(error)
         except REFUSALS as error:
             _log.fatal(SETUP_FAILED, {"error": str(error)})
