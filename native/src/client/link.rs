@@ -44,7 +44,7 @@ struct Present {
 /// A channel's connection, present or to be made.
 pub struct Link {
     target: Target,
-    tls: Option<Tls>,
+    tls: Option<Mutex<Arc<Tls>>>,
     connect_timeout: Duration,
     keep_alive: Option<KeepAlive>,
     pub authority: Authority,
@@ -67,6 +67,7 @@ impl Link {
     ) -> Result<Self, String> {
         let authority = authority.unwrap_or_else(|| target.authority());
         let authority = Authority::try_from(authority.clone()).map_err(|_| format!("bad authority {authority:?}"))?;
+        let tls = tls.map(|tls| Mutex::new(Arc::new(tls)));
         let (users, present, dialled, driver) = Default::default();
         Ok(Self { target, tls, connect_timeout, keep_alive, authority, users, present, dialled, driver })
     }
@@ -76,6 +77,17 @@ impl Link {
             Scheme::HTTPS
         } else {
             Scheme::HTTP
+        }
+    }
+
+    fn certificates(&self) -> Option<Arc<Tls>> {
+        self.tls.as_ref().map(|tls| tls.lock().expect("nobody panics while holding it").clone())
+    }
+
+    /// Dial with another link's certificates from now on. A link without any goes on without.
+    pub fn adopt(&self, other: &Link) {
+        if let (Some(own), Some(fresh)) = (&self.tls, other.certificates()) {
+            *own.lock().expect("nobody panics while holding it") = fresh;
         }
     }
 
@@ -104,7 +116,7 @@ impl Link {
 
     async fn connect(&self) -> Result<SendRequest<Bytes>, Status> {
         let socket = self.target.connect(None).await.map_err(|what| dialling(&what))?;
-        let wire: Box<dyn Wire> = match &self.tls {
+        let wire: Box<dyn Wire> = match self.certificates() {
             None => Box::new(socket),
             Some(tls) => Box::new(tls.shake_hands(&self.target, socket).await.map_err(|what| {
                 let text = format!("connection error: desc = \"transport: authentication handshake failed: {what}\"");

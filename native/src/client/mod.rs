@@ -207,6 +207,11 @@ impl Channel {
         Ok(ClientStream { outgoing: Mutex::new(Some(outgoing)), incoming, end: Mutex::new(None), task })
     }
 
+    /// Dial with another channel's certificates from now on; what is connected goes on.
+    fn adopt(&self, other: &Channel) {
+        self.link.adopt(&other.link);
+    }
+
     fn close(&self) {
         self.link.close();
     }

@@ -87,6 +87,11 @@ class Certificates:
         self._watch(side, held, lambda: changed(self._dialling(side, server_name)))
         return tls
 
+    def watch(self, side: TlsConfig, reload: Callable[[], None]) -> None:
+        """Call `reload` whenever the files are not what they are now; it raises BadCertificate or OSError."""
+        if paths := _paths(side):
+            self._watch(side, _contents(self._files, paths), reload)
+
     def start(self, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
         """Look after the files from now on."""
         if self._watched:

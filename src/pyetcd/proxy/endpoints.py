@@ -78,6 +78,16 @@ class Endpoints:
             )
         return Endpoint(name, self._dial(target), "")
 
+    def renew(self) -> None:
+        """Certificates have changed: what is dialled from now on is as `dial` makes it now."""
+        for endpoint in self._all:
+            if endpoint.channel is None:
+                continue
+            endpoint.channel.adopt(self._dial(Target(endpoint.name)))
+            if endpoint.timer is not None:
+                endpoint.timer.cancel()
+                self._probe(endpoint)
+
     def pick(self) -> Endpoint | None:
         """The next that is ready; None: none is."""
         for _ in self._all:

@@ -131,6 +131,10 @@ class Routes:
         self._fetches: dict[int, asyncio.Future[HttpResponse | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def use_tls(self, tls: ClientTls) -> None:
+        """Metrics are fetched with these certificates from now on."""
+        self._tls = tls
+
     def handle(self, call: int, request: HttpRequest, meta: Meta, server: Server | None = None) -> None:
         """Answer at `server`, by default the one that clients use."""
         raw, _, query = request.target.partition("?")

@@ -149,6 +149,17 @@ class GrpcProxy:
                 entrance.open(self._metrics_server)
             self._loop.add_reader(self._metrics_wake.fileno(), self._metrics_turn)
 
+    def renew(self, tls: ClientTls) -> None:
+        """Certificates for the cluster have changed: what is dialled from now on shows the new ones. `tls`:
+        for metrics."""
+        self._upstream.endpoints.renew()
+        self._routes.use_tls(tls)
+
+    def renew_own(self) -> None:
+        """The same for the advertised address."""
+        if self._own is not None:
+            self._own.endpoints.renew()
+
     async def run(self) -> None:
         """Do what the proxy does by itself, until cancelled."""
         config = self._config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pyetcd import logs
@@ -74,14 +74,14 @@ def start(call: Invocation) -> None:
             call.text("cacert"),
             insecure=call.on("insecure-discovery"),
         )
-        dialling = _Dialling(files, call)
+        dialling = _Dialling(files, call, certificates)
         metrics = _metrics_entrances(call, sockets, certificates, serving)
     except REFUSALS as error:
         raise Exit(ERROR, str(error)) from None
     raise_limit()
     config = _config(call, found.endpoints or call.items("endpoints"))
-    own = _own_dial(files, serving)
-    asyncio.run(until_stopped(_serve(files, call, config, dialling, own, certificates, (entrances, metrics))))
+    doors = (entrances, metrics)
+    asyncio.run(until_stopped(_serve(files, call, config, dialling, serving, certificates, doors)))
 
 
 async def _serve(
@@ -89,7 +89,7 @@ async def _serve(
     call: Invocation,
     config: ProxyConfig,
     dialling: _Dialling,
-    own: Dial,
+    serving: TlsConfig | None,
     certificates: Certificates,
     doors: tuple[Sequence[Entrance], Sequence[Entrance]],
 ) -> None:
@@ -98,7 +98,11 @@ async def _serve(
     registry = Registry()
     ProcessMetrics(registry, files, loop.time, time.time)
     secure = any(entrance.tls is not None for entrance in doors[0])
+    own = _own_dial(files, serving)
     proxy = GrpcProxy(config, registry, dialling.dial, own, dialling.tls, loop, is_secure=secure)
+    dialling.changed = proxy.renew
+    if serving is not None:
+        certificates.watch(serving, proxy.renew_own)
     with ThreadPoolExecutor(1, "certificates") as executor:
         certificates.start(loop, executor)
         proxy.start()
@@ -207,23 +211,20 @@ def _metrics_entrances(
 
 
 class _Dialling:
-    """Connections to the cluster. BadCertificate or OSError when it cannot be made."""
+    """Connections to the cluster, with what the files of their certificates hold. BadCertificate or OSError
+    when it cannot be made. `changed` is called when they hold something else."""
 
-    def __init__(self, files: Files, call: Invocation) -> None:
+    def __init__(self, files: Files, call: Invocation, certificates: Certificates) -> None:
         ca, cert, key = call.text("cacert"), call.text("cert"), call.text("key")
+        self._files = files
+        self._side = TlsConfig(cert_file=cert, key_file=key, trusted_ca_file=ca)
         self._skip = call.on("insecure-skip-tls-verify")
         self._is_configured = bool(ca or cert or key or self._skip)
+        self.changed: Callable[[ClientTls], None] = lambda tls: None
         if bool(cert) != bool(key):
             raise BadCertificate(f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
-        self._ca = files.read(ca) if ca else None
-        self._cert = files.read(cert) if cert else None
-        self._key = files.read(key) if key else None
-        if self._cert is not None:
-            _check_common_name(cert, self._cert)
-        try:
-            self.tls = ClientTls(ca=self._ca, cert=self._cert, key=self._key, insecure_skip_verify=self._skip)
-        except ValueError as error:
-            raise BadCertificate(str(error)) from None
+        certificates.watch(self._side, self._reload)
+        self._load()
         self._keepalive = call.number("dial-keepalive-time") / SECOND_NS
         self._keepalive_timeout = call.number("dial-keepalive-timeout") / SECOND_NS
         self._idle = call.on("permit-without-stream")
@@ -233,8 +234,24 @@ class _Dialling:
                     "--insecure-skip-tls-verify was given: certificates of the cluster are not verified. "
                     "This is for tests only."
                 )
-            side = TlsConfig(cert_file=cert, key_file=key, trusted_ca_file=ca)
-            _log.info("gRPC proxy client TLS", {"tls-info": describe(side)})
+            _log.info("gRPC proxy client TLS", {"tls-info": describe(self._side)})
+
+    def _load(self) -> None:
+        side, read = self._side, self._files.read
+        ca = read(side.trusted_ca_file) if side.trusted_ca_file else None
+        cert = read(side.cert_file) if side.cert_file else None
+        key = read(side.key_file) if side.key_file else None
+        if cert is not None:
+            _check_common_name(side.cert_file, cert)
+        try:
+            self.tls = ClientTls(ca=ca, cert=cert, key=key, insecure_skip_verify=self._skip)
+        except ValueError as error:
+            raise BadCertificate(str(error)) from None
+        self._ca, self._cert, self._key = ca, cert, key
+
+    def _reload(self) -> None:
+        self._load()
+        self.changed(self.tls)
 
     def dial(self, target: Target) -> Channel:
         return Channel(
