@@ -102,5 +102,8 @@ pub fn words(error: &io::Error) -> String {
         return "unexpected EOF".to_owned();
     }
     let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+    match error.raw_os_error() {
+        Some(_) => text.split(" (os error").next().unwrap_or(&text).to_lowercase(),
+        None => text,
+    }
 }
