@@ -87,13 +87,14 @@ class Authority:
             serialization.NoEncryption(),
         )
 
-    def revoke(self, *names: str) -> None:
-        """A new list, which holds these."""
+    def revoke(self, *names: str | int) -> None:
+        """A new list, which holds these: the certificates issued last to names, or those with serials."""
         now = datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
         builder = builder.last_update(now - DAY).next_update(now + DAY)
         for name in names:
-            revoked = x509.RevokedCertificateBuilder().serial_number(self._serials[name]).revocation_date(now)
+            serial = name if isinstance(name, int) else self._serials[name]
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
             builder = builder.add_revoked_certificate(revoked.build())
         signed = builder.sign(self._key, hashes.SHA256())
         _replace(self.crl, signed.public_bytes(serialization.Encoding.DER))

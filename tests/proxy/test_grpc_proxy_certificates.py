@@ -149,13 +149,13 @@ def test_what_the_proxy_dials_with_follows_its_files_and_kept_connections_stay(
     started: Proxy, server: TlsServer, authority: Authority, load: Load
 ) -> None:
     assert status(started, "/metrics") == 200
-    authority.revoke("")  # what the proxy has shown: its connection stays, another would be refused
-    load.goes_on()
+    old = authority.serial("")
     authority.issue("", file="dial")
     within(SECONDS, lambda: loaded(started, "dial.pem") > 0)
     load.goes_on()
     assert load.failed == []
-    load.stop()  # puts are not repeated when their member goes
+    load.stop()  # puts are not repeated when their connection goes
+    authority.revoke(old)
     server.restart(signal.SIGKILL)
     within(SECONDS, lambda: status(started, "/health") == 200)
     again = Load(started, authority)

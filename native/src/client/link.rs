@@ -11,7 +11,7 @@ use http::uri::{Authority, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
-use crate::dial::{Target, Tls};
+use crate::dial::{words, Target, Tls};
 use crate::server::Status;
 
 pub const UNAVAILABLE: u32 = 14;
@@ -177,5 +177,11 @@ fn dialling(what: &str) -> Status {
 }
 
 pub fn unavailable(error: &h2::Error) -> Status {
-    Status::new(UNAVAILABLE, format!("error reading from server: {error}"))
+    let what = match error.get_io() {
+        None => error.to_string(),
+        // Go reads an end between two records, without a farewell, as any other.
+        Some(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
+        Some(error) => words(error),
+    };
+    Status::new(UNAVAILABLE, format!("error reading from server: {what}"))
 }
