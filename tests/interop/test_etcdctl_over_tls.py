@@ -97,3 +97,26 @@ def test_a_certificate_the_member_made_may_be_named_as_its_authority(
     trusting = ["--insecure-transport=false", "--insecure-skip-tls-verify"]
     assert run(etcdctl, where, *trusting, "put", "k", "v") == (0, "OK\n")
     assert run(etcdctl, where, "put", "k", "v")[0] != 0
+
+
+@pytest.mark.timeout(900)
+def test_top_sees_all_with_certificates_and_says_what_it_lacks_without(
+    server: TlsServer, authority: Authority
+) -> None:
+    own = [
+        f"--cacert={authority.ca}",
+        f"--cert={authority.directory / 'client.pem'}",
+        f"--key={authority.directory / 'client.key'}",
+    ]
+    once = ["top", "--once", "--interval=500ms"]
+    for endpoint in (server.client_url, f"127.0.0.1:{server.port}"):
+        code, printed = run(OURS, f"--endpoints={endpoint}", *own, *once)
+        assert code == 0, printed
+        assert "leader default  1 of 1 endpoints answer" in printed
+        rates = printed.splitlines()[1]
+        assert rates.endswith(" reads/s")
+        assert " - " not in rates, "the metrics are read with the same certificates"
+    code, printed = run(OURS, f"--endpoints={server.client_url}", *once)
+    assert code == 1
+    assert "0 of 1 endpoints answer" in printed
+    assert "no status: " in printed

@@ -43,7 +43,8 @@ class Command:
 
     `use` begins with the name. `flags` are its own; `persistent` ones hold for its subcommands too.
     Suggestions keep the order of `commands`, help sorts them. `check` raises ArgumentError for arguments
-    that are no good. Without `flags_in_use`, the usage does not say that there are flags.
+    that are no good. Without `flags_in_use`, the usage does not say that there are flags. With `whole_name`
+    nothing but the name is taken for it, and it is not suggested.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Command:
         hide_help: bool = False,
         check: Callable[[Command, list[str]], None] | None = None,
         flags_in_use: bool = True,
+        whole_name: bool = False,
     ) -> None:
         self.use = use
         self.name = use.split(" ", 1)[0]
@@ -74,6 +76,7 @@ class Command:
         self.commands = list(commands)
         self.check = check
         self.flags_in_use = flags_in_use
+        self.whole_name = whole_name
         self.parent: Command | None = None
         for command in self.commands:
             command.parent = self
@@ -104,7 +107,7 @@ class Command:
         for command in self.commands:
             if command.name == name:
                 return command
-        fitting = [command for command in self.commands if command.name.startswith(name)]
+        fitting = [each for each in self.commands if each.name.startswith(name) and not each.whole_name]
         return fitting[0] if len(fitting) == 1 else None
 
 
@@ -213,7 +216,7 @@ def _unknown_command(root: Command, name: str) -> str:
     close = [
         command.name
         for command in root.commands
-        if command.name != "help" and _is_close(name.lower(), command.name.lower())
+        if command.name != "help" and not command.whole_name and _is_close(name.lower(), command.name.lower())
     ]
     if close:
         message += "\n\nDid you mean this?\n" + "".join(f"\t{suggestion}\n" for suggestion in close)

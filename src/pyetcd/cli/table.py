@@ -15,7 +15,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     titles = [title.replace("_", " ").upper() for title in header]
     cells = [[_lines(cell) for cell in row] for row in rows]
     widths = [
-        max(_width(title), *(_width(line) for row in cells for line in row[column]), 0)
+        max(columns_of(title), *(columns_of(line) for row in cells for line in row[column]), 0)
         for column, title in enumerate(titles)
     ]
     drawn = [
@@ -44,15 +44,15 @@ def _row(cells: list[str]) -> str:
 
 
 def _centred(text: str, width: int) -> str:
-    room = width - _width(text)
+    room = width - columns_of(text)
     return " " * (room // 2) + text + " " * (room - room // 2)
 
 
 def _right(text: str, width: int) -> str:
-    return " " * (width - _width(text)) + text
+    return " " * (width - columns_of(text)) + text
 
 
-def _width(text: str) -> int:
+def columns_of(text: str) -> int:
     """Columns on a terminal."""
     if text.isascii() and text.isprintable():
         return len(text)

@@ -44,6 +44,10 @@ class Target:
         self.address = f"localhost{host}" if host.startswith(":") else host
         self.authority = self.address if host.startswith(":") else host
 
+    def speaks_tls(self, configured: bool) -> bool:
+        """Whether TLS is spoken there, by one for whom it is `configured` or not."""
+        return self.tls == TLS_ALWAYS or (configured and self.tls != TLS_NEVER)
+
     @property
     def server_name(self) -> str:
         """The name a certificate must be for: the authority without its port."""

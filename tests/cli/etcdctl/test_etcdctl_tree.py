@@ -76,7 +76,7 @@ def test_the_same_commands_can_be_shortened_to_the_same_prefixes(both: Both) -> 
     names = [command.name for command in root().commands if command.name not in BEYOND]
     listed = both.real("nothing-like-it").err.decode()
     assert listed == both.ours("nothing-like-it").err.decode()
-    for prefix in sorted({name[:length] for name in names for length in (2, 3)}):
+    for prefix in sorted({name[:length] for name in names for length in (1, 2, 3)}):
         real, own = both.real(prefix, "--help"), both.ours(prefix, "--help")
         assert (own.code, own.err) == (real.code, real.err), prefix
 

@@ -7,6 +7,7 @@ from pyetcd.cli import gotext
 from pyetcd.cli.etcdctl.check import compact, defragment, delete_all, load_of, refuse_if_used, tell_errors
 from pyetcd.cli.etcdctl.client import CallError, Client, Deadline
 from pyetcd.cli.etcdctl.load import Crew, Work
+from pyetcd.cli.etcdctl.metrics import Unknown, fetch
 from pyetcd.cli.etcdctl.output import emit, flush
 from pyetcd.cli.etcdctl.settings import Settings
 from pyetcd.cli.exits import ERROR, Exit
@@ -14,8 +15,6 @@ from pyetcd.cli.progress_bar import ProgressBar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ssl import SSLContext
-
     from pyetcd.cli.command import Invocation
     from pyetcd.cli.etcdctl.settings import Tls
 
@@ -80,14 +79,10 @@ def _memory(settings: Settings, when: str) -> float:
     return found
 
 
-class Unknown(Exception):
-    """The memory could not be found out."""
-
-
 def memory_of(endpoint: str, tls: Tls | None) -> float:
     """How many bytes of memory the member behind the endpoint has. Unknown."""
     url = endpoint if endpoint.startswith(("http://", "https://")) else f"http://{endpoint}"
-    for text in _fetch(f"{url}/metrics", tls).splitlines():
+    for text in fetch(f"{url}/metrics", tls, FETCH_SECONDS).splitlines():
         if text.startswith(MEMORY):
             value = text.removeprefix(MEMORY).strip()
             try:
@@ -96,50 +91,3 @@ def memory_of(endpoint: str, tls: Tls | None) -> float:
                 quoted = gotext.quote(value)
                 raise Unknown(f"parse error: strconv.ParseFloat: parsing {quoted}: invalid syntax") from None
     raise Unknown(f"could not find: {MEMORY}")
-
-
-def _fetch(url: str, tls: Tls | None) -> str:
-    from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
-    from urllib.request import HTTPSHandler, ProxyHandler, build_opener
-
-    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=_context(tls)))
-    try:
-        with opener.open(url, timeout=FETCH_SECONDS) as answer:
-            return str(answer.read().decode("utf-8", "replace"))
-    except HTTPError as error:
-        return str(error.read().decode("utf-8", "replace"))  # an answer of any status has metrics or has not
-    except URLError as error:
-        raise Unknown(f"fetch error: Get {gotext.quote(url)}: {_reason(url, error.reason)}") from None
-    except (OSError, HTTPException, ValueError) as error:
-        raise Unknown(f"fetch error: Get {gotext.quote(url)}: {error}") from None
-
-
-def _reason(url: str, reason: object) -> str:
-    """Why there is no connection, as Go says it where that is easy."""
-    if isinstance(reason, ConnectionRefusedError):
-        host = url.partition("://")[2].partition("/")[0]
-        return f"dial tcp {host}: connect: connection refused"
-    return str(reason)
-
-
-def _context(tls: Tls | None) -> SSLContext:
-    """With the client's certificate and its CAs. Unknown."""
-    import ssl
-    from tempfile import NamedTemporaryFile
-
-    context = ssl.create_default_context(cadata=tls.ca.decode() if tls is not None and tls.ca else None)
-    if tls is None:
-        return context
-    if tls.skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.cert and tls.key:
-        with NamedTemporaryFile() as pair:  # ssl takes certificates from files only
-            pair.write(tls.cert + b"\n" + tls.key)
-            pair.flush()
-            try:
-                context.load_cert_chain(pair.name)
-            except ssl.SSLError as error:
-                raise Unknown(f"client certificate error: {error}") from None
-    return context

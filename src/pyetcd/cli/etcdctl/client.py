@@ -17,7 +17,7 @@ import time
 from pyetcd._native import Channel, RpcError
 from pyetcd.cli.etcdctl import notes
 from pyetcd.cli.exits import BAD_ARGS, BAD_CONNECTION, Exit
-from pyetcd.cluster.endpoints import TLS_ALWAYS, TLS_NEVER, Target
+from pyetcd.cluster.endpoints import Target
 from pyetcd.proto import lite
 
 TYPE_CHECKING = False
@@ -260,12 +260,11 @@ class Client:
             desc = f"transport: Error while dialing: {target.problem}"
             raise CallError(UNAVAILABLE, f'{NOT_CONNECTED}desc = "{desc}"')
         tls = self.settings.tls
-        speaks_tls = target.tls == TLS_ALWAYS or (tls is not None and target.tls != TLS_NEVER)
         try:
             return Channel(
                 target.address,
                 authority=target.authority,
-                tls=speaks_tls,
+                tls=target.speaks_tls(tls is not None),
                 ca=tls.ca if tls else None,
                 cert=tls.cert if tls else None,
                 key=tls.key if tls else None,

@@ -27,12 +27,12 @@ DOWNGRADE_ACTIONS = {"validate": 0, "enable": 1, "cancel": 2}
 PERMISSION_DENIED = "etcdserver: permission denied"
 
 
-def _settings(call: Invocation) -> Settings:
+def settings_of(call: Invocation) -> Settings:
     """With `--cluster` a client that cannot be made has an exit code of its own, as in etcdctl."""
     return Settings(call, bad_tls=ERROR if call.on("cluster") else BAD_ARGS)
 
 
-def _endpoints(call: Invocation, settings: Settings) -> list[str]:
+def asked_endpoints(call: Invocation, settings: Settings) -> list[str]:
     """Those all other commands use, or with `--cluster` those all members advertise.
 
     Here etcdctl forgets to strip spaces off an endpoint, and a domain given by `--discovery-srv`, and so asks
@@ -78,10 +78,10 @@ def _ask(settings: Settings, endpoint: str, method: str, request: Message) -> Me
 
 
 def endpoint_status(call: Invocation) -> None:
-    settings = _settings(call)
+    settings = settings_of(call)
     printer = output.printer(settings)
     statuses: list[tuple[str, Message]] = []
-    endpoints = _endpoints(call, settings)
+    endpoints = asked_endpoints(call, settings)
     for endpoint in endpoints:
         try:
             answer = _ask(settings, endpoint, "Status", Message("etcdserverpb.StatusRequest"))
@@ -95,11 +95,11 @@ def endpoint_status(call: Invocation) -> None:
 
 
 def endpoint_hash_kv(call: Invocation) -> None:
-    settings = _settings(call)
+    settings = settings_of(call)
     printer = output.printer(settings)
     hashes: list[tuple[str, Message]] = []
     last = ""
-    for endpoint in _endpoints(call, settings):
+    for endpoint in asked_endpoints(call, settings):
         request = Message("etcdserverpb.HashKVRequest", revision=call.number("rev"))
         try:
             hashes.append((endpoint, _ask(settings, endpoint, "HashKV", request)))
@@ -112,9 +112,9 @@ def endpoint_hash_kv(call: Invocation) -> None:
 
 
 def endpoint_health(call: Invocation) -> None:
-    settings = _settings(call)
+    settings = settings_of(call)
     printer = output.printer(settings)
-    endpoints = _endpoints(call, settings)
+    endpoints = asked_endpoints(call, settings)
     if len(endpoints) == 1:
         healths = [_health(settings, endpoints[0])]
     else:
@@ -164,9 +164,9 @@ def _alarms_of(client: Client, deadline: Deadline) -> str:
 
 
 def defragment(call: Invocation) -> None:
-    settings = _settings(call)
+    settings = settings_of(call)
     failed = False
-    for endpoint in _endpoints(call, settings):
+    for endpoint in asked_endpoints(call, settings):
         started = time.monotonic_ns()
         error = ""
         try:

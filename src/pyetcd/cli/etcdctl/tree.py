@@ -73,6 +73,7 @@ def root() -> Command:
         alarm_command(),
         defrag_command(),
         endpoint_command(),
+        top_command(),
         move_leader_command(),
         watch_command(),
         Command("version", "Show etcdctl's version", later("about", "version"), group="utility"),
@@ -311,6 +312,29 @@ downgrade target version, downgrade enabled.
             ),
         ],
         [_cluster_flag()],
+    )
+
+
+def top_command() -> Command:
+    return Command(
+        "top",
+        "Watch what the cluster is doing",
+        later("top", "top"),
+        long="""Watch what the cluster is doing: who leads, how much is read and written, how long reads take,
+how large the databases are, which prefixes change most. It ends with q or Ctrl-C.
+
+Reads and writes are known where the endpoints serve their metrics. The prefixes come from a watch on
+all keys, to which the server sends all changes; --prefixes=false does without.
+""",
+        group="maintenance",
+        flags=[
+            span("interval", 2, "pause between two looks"),
+            switch("once", "print one view after one interval, and end"),
+            switch("prefixes", "watch all keys for the prefixes that change most", on=True),
+            number("depth", "parts of a key, as / separates them, that make up its prefix", 2),
+            _cluster_flag(),
+        ],
+        whole_name=True,  # `t` is txn in etcdctl
     )
 
 
