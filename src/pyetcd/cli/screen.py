@@ -25,6 +25,8 @@ class NoScreen(Exception):
 class Screen:
     """The terminal, while this is entered; NoScreen when it cannot be."""
 
+    _drawn = (0, 0)  # the size when it was drawn last
+
     def __enter__(self) -> Screen:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise NoScreen("standard input and output are not a terminal")
@@ -72,7 +74,11 @@ class Screen:
         import curses
 
         encoding = self._window.encoding
-        self._window.erase()
+        if self.size() == self._drawn:
+            self._window.erase()
+        else:
+            self._window.clear()  # a terminal whose size changes moves about what is on it
+        self._drawn = self.size()
         for at, (style, text) in enumerate(lines):
             shown = text.encode(encoding, "replace").decode(encoding)
             try:
