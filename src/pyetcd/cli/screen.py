@@ -5,6 +5,7 @@ Only `Screen` loads curses, so that a Python without it lacks just this.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -33,6 +34,8 @@ class Screen:
         try:
             import curses
 
+            for name in ("COLUMNS", "LINES"):
+                os.environ.pop(name, None)  # curses would believe them, for good
             curses.setupterm()  # initscr would end the program
         except ImportError:
             raise NoScreen("this Python has no curses") from None

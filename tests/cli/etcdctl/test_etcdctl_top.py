@@ -267,7 +267,7 @@ class Terminal:
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
-            env={**server.variables(), "TERM": term},
+            env={**server.variables(), "TERM": term, "COLUMNS": "70", "LINES": "20"},
             start_new_session=True,
             preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
         )
