@@ -34,11 +34,16 @@ def _commands(command: Command, path: str = "") -> Iterator[tuple[str, Command]]
         yield from _commands(sub, f"{path} {sub.name}")
 
 
+def _names(command: Command) -> list[str]:
+    """Of subcommands; those of shells and of commands may follow `completion` and `help`."""
+    if command.name == "completion":
+        return list(SHELLS)
+    return sorted(sub.name for sub in (command.root if command.name == "help" else command).commands)
+
+
 def _words(command: Command) -> list[str]:
-    """What may follow: names of subcommands (of shells, for `completion`) and of all flags, those of the
-    commands above included."""
-    names = list(SHELLS) if command.name == "completion" else sorted(sub.name for sub in command.commands)
-    return [*names, *sorted({f"--{flag.name}" for flag in command.all_flags()})]
+    """What may follow: names and all flags, those of the commands above included."""
+    return [*_names(command), *sorted({f"--{flag.name}" for flag in command.all_flags()})]
 
 
 def _choices(root: Command) -> Iterator[tuple[str, str, Flag]]:
@@ -137,24 +142,35 @@ def _zsh(root: Command) -> str:
 
 def _fish(root: Command) -> str:
     name = root.name
-    lines = [f"# fish completion for {name}"]
+    paths = " ".join(f"'{path}'" for path, _ in _commands(root) if path)
+    lines = [
+        f"# fish completion for {name}",
+        f"function __{name}_at",
+        "    set -l path",
+        "    for word in (commandline -opc)[2..]",
+        f"        if contains -- \"$path $word\" {paths}",
+        '            set path "$path $word"',
+        "        end",
+        "    end",
+        '    test "$path" = "$argv[1]"',
+        "end",
+        *(_fish_flag(f"complete -c {name}", flag) for flag in root.persistent),
+    ]
     for path, command in _commands(root):
-        above = path.split()
-        subs = " ".join(sorted(sub.name for sub in command.commands))
-        seen = [f"__fish_seen_subcommand_from {word}" for word in above] or ["true"]
-        here = "; and ".join([*seen, *([f"not __fish_seen_subcommand_from {subs}"] if subs else [])])
-        for sub in sorted(command.commands, key=lambda each: each.name):
-            lines.append(f"complete -c {name} -n '{here}' -a {sub.name} -d {_fish_quoted(sub.short)}")
-        for flag in sorted(command.flags + command.persistent, key=lambda each: each.name):
-            short = f" -s {flag.shorthand}" if flag.shorthand else ""
-            value = "" if flag.kind == "bool" else " -r"
-            if flag.choices:
-                value = f" -x -a {_fish_quoted(' '.join(flag.choices))}"
-            lines.append(
-                f"complete -c {name} -n '{'; and '.join(seen)}' -l {flag.name}{short}{value}"
-                f" -d {_fish_quoted(flag.usage)}"
-            )
+        here = f"complete -c {name} -n \"__{name}_at '{path}'\""
+        told = {sub.name: sub.short for sub in command.commands}
+        lines += [f"{here} -a {each} -d {_fish_quoted(told.get(each, ''))}" for each in _names(command)]
+        flags = (flag for flag in command.all_flags() if flag not in root.persistent)
+        lines += [_fish_flag(here, flag) for flag in sorted(flags, key=lambda each: each.name)]
     return "\n".join(lines) + "\n"
+
+
+def _fish_flag(here: str, flag: Flag) -> str:
+    short = f" -s {flag.shorthand}" if flag.shorthand else ""
+    value = "" if flag.kind == "bool" else " -r"
+    if flag.choices:
+        value = f" -x -a {_fish_quoted(' '.join(flag.choices))}"
+    return f"{here} -l {flag.name}{short}{value} -d {_fish_quoted(flag.usage)}"
 
 
 def _fish_quoted(text: str) -> str:
@@ -178,13 +194,14 @@ def _powershell(root: Command) -> str:
         f"Register-ArgumentCompleter -Native -CommandName '{name}' -ScriptBlock {{",
         "    param($wordToComplete, $commandAst, $cursorPosition)",
         f"    $paths = @({paths})",
+        "    $given = @($commandAst.CommandElements |",
+        "        Where-Object { $_.Extent.EndOffset -lt $cursorPosition } |",
+        "        ForEach-Object { $_.ToString() })",
         "    $path = ''",
-        "    foreach ($element in $commandAst.CommandElements | Select-Object -Skip 1) {",
-        '        if ($paths -contains "$path $element") { $path = "$path $element" }',
+        "    foreach ($word in $given | Select-Object -Skip 1) {",
+        '        if ($paths -ccontains "$path $word") { $path = "$path $word" }',
         "    }",
-        "    $given = @($commandAst.CommandElements | ForEach-Object { $_.ToString() })",
-        "    $previous = if ($wordToComplete) { $given[-2] } else { $given[-1] }",
-        '    $words = switch -Wildcard -CaseSensitive ("$path $previous") {',
+        '    $words = switch -Wildcard -CaseSensitive ("$path $($given[-1])") {',
         *values,
         "    }",
         "    if (-not $words) {",

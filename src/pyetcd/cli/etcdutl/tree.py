@@ -28,7 +28,13 @@ def root() -> Command:
         "Works on etcd's files.",
         persistent=[
             span("timeout", 10, "how long to wait for the lock of a database file (0: for ever)"),
-            text("write-out", "simple", "output format: fields, json, protobuf, simple or table", "w"),
+            text(
+                "write-out",
+                "simple",
+                "output format: fields, json, protobuf, simple or table",
+                "w",
+                ("fields", "json", "protobuf", "simple", "table"),
+            ),
         ],
         commands=[  # in the order in which they are suggested
             Command(
