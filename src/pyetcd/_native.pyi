@@ -96,7 +96,8 @@ class Limits:
         self,
         *,
         recv_message_bytes: int = ...,  # a larger gRPC message: ResourceExhausted with grpc-go's text
-        http_body_bytes: int = ...,  # of a whole request served, or answer to one dialled (8 MiB there)
+        http_body_bytes: int = ...,  # of a request that is handed over whole
+        answer_bytes: int = ...,  # of the whole answer to one we dialled
         concurrent_streams: int = ...,  # HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS; 0 = 2**32-1 as Go
         header_timeout: float = ...,
         handshake_timeout: float = ...,

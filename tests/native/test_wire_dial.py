@@ -21,7 +21,7 @@ def peer():
 @pytest.fixture
 def harness():
     """The one who dials."""
-    with serving(Limits(http_body_bytes=100_000)) as running:
+    with serving(Limits(http_body_bytes=100_000, answer_bytes=100_000)) as running:
         yield running
 
 

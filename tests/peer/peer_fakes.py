@@ -439,7 +439,7 @@ class Member:
         self.id = id
         self.url: Url = parse_url(f"http://10.0.0.{id}:2380")
         self.raft = FakeRaft()
-        self.wire = PeerWire(loop, http_body_bytes=1 << 20, tls=None, dial_timeout_seconds=1.0)
+        self.wire = PeerWire(loop, tls=None, dial_timeout_seconds=1.0)
         self.server: FakeServer = self.wire.server  # type: ignore[assignment]
         self.transport = Transport(id, cluster_id, [self.url.text], self.wire, self.raft, loop)
         self.port = PeerPort(self.wire, self.transport, {}, {})

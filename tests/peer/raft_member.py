@@ -77,7 +77,7 @@ class RaftMember:
         self._sink: MemorySink | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
-        self.wire = PeerWire(loop, http_body_bytes=64 << 20, tls=None, dial_timeout_seconds=1.0)
+        self.wire = PeerWire(loop, tls=None, dial_timeout_seconds=1.0)
         texts = [url.text for url in urls]
         self.transport = Transport(id, cluster_id, texts, self.wire, self, loop)
         self.port = PeerPort(self.wire, self.transport, {"/version": _version}, {})

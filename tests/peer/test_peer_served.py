@@ -10,9 +10,10 @@ from datetime import datetime
 import pytest
 from peer_fakes import CLUSTER_ID, FakeRequest, Member, Net, run
 
-from pyetcd._native import CANCEL, HttpRequest, Meta
+from pyetcd._native import CANCEL, HALF_CLOSE, MESSAGE, HttpRequest, Meta
 from pyetcd.peer.port import Handler, PeerPort
 from pyetcd.peer.seams import Refused
+from pyetcd.peer.wire import STREAMED_PATHS
 from pyetcd.raft import Entry, Message, MessageType
 from pyetcd.raft.codec import encode_message
 
@@ -38,7 +39,10 @@ def ask(
             del headers[name.replace("_", "-")]
         else:
             headers[name.replace("_", "-")] = value
-    call = member.server.request(FakeRequest(method, path, list(headers.items()), body))
+    call = member.server.request(FakeRequest(method, path, list(headers.items())))
+    if path in STREAMED_PATHS:
+        member.server.push(MESSAGE, call, body)
+        member.server.push(HALF_CLOSE, call)
 
     def answer() -> tuple[int, dict[str, str], bytes]:
         found = member.server.answered[call]

@@ -43,7 +43,7 @@ class Member:
         loop = asyncio.get_running_loop()
         tls = ClientTls(ca=pem("ca.pem"), cert=pem("client.pem"), key=pem("client.key")) if secure else None
         self.id, self.url, self.raft = id, url, FakeRaft()
-        self.wire = PeerWire(loop, http_body_bytes=64 << 20, tls=tls, dial_timeout_seconds=1.0)
+        self.wire = PeerWire(loop, tls=tls, dial_timeout_seconds=1.0)
         self.transport = Transport(id, CLUSTER_ID, [url.text], self.wire, self.raft, loop, timeouts)
         self.port = PeerPort(self.wire, self.transport, {"/hello": _hello}, {})
         served = Tls(pem("server.pem"), pem("server.key"), pem("ca.pem")) if secure else None
@@ -221,7 +221,7 @@ def test_one_address_serves_both_schemes(tmp_path: Path) -> None:
         port_number = free_port()
         plain, secure = (parse_url(f"{scheme}://127.0.0.1:{port_number}") for scheme in ("http", "https"))
         tls = ClientTls(ca=pem("ca.pem"))
-        wire = PeerWire(loop, http_body_bytes=1 << 20, tls=tls, dial_timeout_seconds=1.0)
+        wire = PeerWire(loop, tls=tls, dial_timeout_seconds=1.0)
         transport = Transport(1, CLUSTER_ID, [plain.text], wire, FakeRaft(), loop)
         port = PeerPort(wire, transport, {"/hello": _hello}, {})
         served = Tls(pem("server.pem"), pem("server.key"))

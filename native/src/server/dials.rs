@@ -30,8 +30,6 @@ use super::meta::{listed, Response};
 use super::queues::{Backlog, Payload, FAILED, HALF_CLOSE, MESSAGE, RESPONSE};
 use crate::dial::Target;
 
-/// Of an answer that is handed over whole, whatever larger requests are served.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Set in the ids of dialled calls; the rest counts them.
 const DIALLED: u64 = 1 << 62;
 
@@ -255,7 +253,7 @@ impl Exchange {
 
     async fn whole(&self, link: &Link, inflow: &mut Inflow<Incoming>) -> Result<Bytes, String> {
         let mut whole = BytesMut::new();
-        let most = self.wire.limits.http_body_bytes.min(ANSWER_BYTES_MAX);
+        let most = self.wire.limits.answer_bytes;
         while let Some(data) = self.read(link, inflow).await? {
             if whole.len() + data.len() > most {
                 return Err("http: response body too large".into());

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 pub struct Limits {
     pub recv_message_bytes: usize,
     pub http_body_bytes: usize,
+    pub answer_bytes: usize,
     pub concurrent_streams: u32,
     pub header_timeout: Option<Duration>,
     pub handshake_timeout: Option<Duration>,
@@ -36,6 +37,7 @@ impl Limits {
         *,
         recv_message_bytes = 4 << 20,
         http_body_bytes = 4 << 20,
+        answer_bytes = 8 << 20,
         concurrent_streams = 0,
         header_timeout = 30.0,
         handshake_timeout = 10.0,
@@ -51,6 +53,7 @@ impl Limits {
     fn new(
         recv_message_bytes: usize,
         http_body_bytes: usize,
+        answer_bytes: usize,
         concurrent_streams: u32,
         header_timeout: f64,
         handshake_timeout: f64,
@@ -68,6 +71,7 @@ impl Limits {
         Ok(Self {
             recv_message_bytes,
             http_body_bytes,
+            answer_bytes,
             concurrent_streams,
             header_timeout: optional("header_timeout", header_timeout)?,
             handshake_timeout: optional("handshake_timeout", handshake_timeout)?,

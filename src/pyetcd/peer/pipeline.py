@@ -15,12 +15,11 @@ from pyetcd.cluster.urls import Url
 from pyetcd.peer.context import Link
 from pyetcd.peer.headers import hex_id
 from pyetcd.peer.posting import PostFailed, check_post_response
-from pyetcd.peer.wire import reason_of
+from pyetcd.peer.wire import RAFT_PATH, reason_of
 from pyetcd.raft import Message, MessageType
 from pyetcd.raft.codec import encode_message
 
 NAME: Final = "pipeline"
-RAFT_PATH: Final = "/raft"
 POSTS_MAX: Final = 4
 QUEUE_MAX: Final = 64
 # etcd waits for as long as the connection seems to live; a member that is cut off without a word would keep

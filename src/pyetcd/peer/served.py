@@ -15,12 +15,12 @@ from pyetcd.peer import kinds, replies
 from pyetcd.peer.counters import Counters
 from pyetcd.peer.headers import Headers, Identity, header, hex_id, parse_id
 from pyetcd.peer.kinds import StreamKind
+from pyetcd.peer.message_in import MessageReceiver
 from pyetcd.peer.peer import described, unfit
-from pyetcd.peer.pipeline import RAFT_PATH
 from pyetcd.peer.prober import PROBING_PATH, probing_answer
 from pyetcd.peer.seams import Raft, Refused
 from pyetcd.peer.snapshot_in import SnapshotReceiver
-from pyetcd.peer.wire import SNAPSHOT_PATH, PeerWire
+from pyetcd.peer.wire import RAFT_PATH, SNAPSHOT_PATH, PeerWire
 from pyetcd.raft import InvalidMessage, ProposalDropped
 from pyetcd.raft.codec import decode_message
 from pyetcd.version import SERVER_VERSION
@@ -49,12 +49,20 @@ class Members(Protocol):
 
 
 class Served:
-    def __init__(self, members: Members, wire: PeerWire, raft: Raft, snapshots: SnapshotReceiver) -> None:
+    def __init__(
+        self,
+        members: Members,
+        wire: PeerWire,
+        raft: Raft,
+        snapshots: SnapshotReceiver,
+        messages: MessageReceiver,
+    ) -> None:
         self._members = members
         self._wire = wire
         self._server = wire.server
         self._raft = raft
         self._snapshots = snapshots
+        self._messages = messages
         self._identity = members.identity
         self._cluster: Headers = (("X-Etcd-Cluster-ID", hex_id(self._identity.cluster_id)),)
         self._stream: Headers = (("X-Server-Version", SERVER_VERSION), *self._cluster)
@@ -77,7 +85,7 @@ class Served:
         return True
 
     def _message(self, call: int, request: HttpRequest) -> None:
-        """`POST /raft`: one message."""
+        """`POST /raft`: one message; the body is still to come."""
         if request.method != "POST":
             replies.not_allowed(self._server, call, "POST")
             return
@@ -87,16 +95,21 @@ class Served:
             return
         sender = parse_id(header(request.headers, "x-server-from")) or 0
         self._introduce(sender, request.headers)
+        self._messages.receive(
+            call, self._knows(sender), self._cluster, lambda body: self._arrived(call, sender, body)
+        )
+
+    def _arrived(self, call: int, sender: int, body: bytes) -> None:
         counters = self._members.counters_of(sender)
         local = {"local-member-id": hex_id(self._identity.local_id)}
         try:
-            message = decode_message(request.body)
+            message = decode_message(body)
         except InvalidMessage as error:
             _log.warn("failed to unmarshal Raft message", {**local, "error": error})
             counters.received_failures += 1
             replies.error(self._server, call, 400, "error unmarshalling raft message", self._cluster)
             return
-        counters.received_bytes += len(request.body)
+        counters.received_bytes += len(body)
         unfitness = unfit(message, sender)
         if unfitness is not None:
             _log.warn("ignored Raft message", {**described(message, sender), "error": unfitness})

@@ -18,6 +18,7 @@ from pyetcd.peer.context import Link, Timeouts
 from pyetcd.peer.counters import Counters
 from pyetcd.peer.headers import Identity, hex_id
 from pyetcd.peer.kinds import StreamKind
+from pyetcd.peer.message_in import MessageReceiver
 from pyetcd.peer.peer import Peer
 from pyetcd.peer.picker import UrlPicker
 from pyetcd.peer.remote import Remote
@@ -64,7 +65,8 @@ class Transport:
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._receiver = SnapshotReceiver(local_id, wire, raft, loop)
-        self._served = Served(self, wire, raft, self._receiver)
+        self._messages = MessageReceiver(wire, loop)
+        self._served = Served(self, wire, raft, self._receiver, self._messages)
 
     def add_peer(self, id: int, urls: Sequence[Url]) -> None:
         """A member of the cluster; not ourselves. Nothing happens if it is one already."""
@@ -181,6 +183,7 @@ class Transport:
         self._outbox.flush()
         for remote in self._remotes.values():
             remote.stop()
+        self._messages.stop()
         tasks = [*self._ending, *self._receiver.stop()]
         for peer in self._peers.values():
             tasks += peer.stop()

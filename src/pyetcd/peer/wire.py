@@ -38,7 +38,10 @@ from pyetcd.logs.rejected import log_rejected
 EVENTS_PER_TURN: Final = 512
 STREAM_BACKLOG_BYTES: Final = 1 << 20  # unsent bytes of a call beyond which its sender should wait
 HEADER_BYTES: Final = (1 << 20) + 4096  # as Go's server takes
-SNAPSHOT_PATH: Final = "/raft/snapshot"  # requests with bodies of any length: they come in pieces
+REQUEST_BYTES: Final = 64 << 10  # what others ask beside raft is small; anybody may ask it
+RAFT_PATH: Final = "/raft"
+SNAPSHOT_PATH: Final = "/raft/snapshot"
+STREAMED_PATHS: Final = (RAFT_PATH, SNAPSHOT_PATH)  # whose requests' bodies come in pieces, after the head
 SHUTDOWN_GRACE_SECONDS: Final = 0.0
 
 _log = logs.get("peer")
@@ -61,16 +64,15 @@ OnRequest = Callable[[int, HttpRequest, Meta], None]
 class PeerWire:
     """Make it, `start` it, `close` it. Every method is called from the loop.
 
-    `http_body_bytes` bounds requests and responses that are handed over whole. `tls`: how https URLs are
-    dialled; None: with the system's authorities and no certificate of our own. `connections`: that others
-    may have to it at once, 0 for any number. `local_address`: where it dials from; None: the system chooses.
+    `tls`: how https URLs are dialled; None: with the system's authorities and no certificate of our own.
+    `connections`: that others may have to it at once, 0 for any number. `local_address`: where it dials from;
+    None: the system chooses.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         *,
-        http_body_bytes: int,
         tls: ClientTls | None,
         dial_timeout_seconds: float,
         connections: int = 0,
@@ -79,7 +81,7 @@ class PeerWire:
         self._loop = loop
         self._wake = Wake()
         limits = Limits(
-            http_body_bytes=http_body_bytes,
+            http_body_bytes=REQUEST_BYTES,
             stream_backlog_bytes=STREAM_BACKLOG_BYTES,
             header_bytes=HEADER_BYTES,
             connections=connections,
@@ -88,7 +90,7 @@ class PeerWire:
             self._wake,
             [],
             limits,
-            streamed_paths=(SNAPSHOT_PATH,),
+            streamed_paths=STREAMED_PATHS,
             local_address=local_address,
         )
         self._tls = tls

@@ -56,7 +56,6 @@ from pyetcd.storage.wal import WalError, exists
 _log = logs.get("etcd")
 
 FAILED = 1
-PEER_BODY_BYTES = 64 << 20
 REMOVED_SECONDS = 1.0  # until a member that was removed ends, so that its last word gets out
 REMOVED = "the member has been permanently removed from the cluster"
 SETUP_FAILED = "discovery failed"  # etcd's words for nearly all that can fail
@@ -185,7 +184,6 @@ async def _serve(config: ServerConfig, initial: Initial | None, outside: _Outsid
     server_name = initial.server_name if initial is not None else ""
     peer_wire = PeerWire(
         loop,
-        http_body_bytes=max(PEER_BODY_BYTES, 2 * config.max_request_bytes),
         tls=certificates.dial(config.peer_tls, server_name, lambda tls: peer_wire.use_tls(tls)),
         dial_timeout_seconds=config.peer_dial_timeout_seconds,
         connections=outside.allowed.peers,
