@@ -18,6 +18,7 @@ TARGETS = {
     "peers": parsers.peers,
     "tokens": parsers.tokens,
     "certificates": parsers.certificates,
+    "kubernetes": parsers.kubernetes_values,
     "connections": wire.connections,
     "handshakes": wire.handshakes,
 }

@@ -28,6 +28,7 @@ from pyetcd.api.gateway.json_values import BadJson, value_end
 from pyetcd.api.gateway.paths import rpcs
 from pyetcd.auth.signed_tokens import signed_tokens
 from pyetcd.auth.simple_tokens import SimpleTokens
+from pyetcd.cli.etcdctl import kubernetes, output_json, output_yaml
 from pyetcd.peer.frames import BadStream, MessageDecoder
 from pyetcd.peer.msgappv2 import MsgAppV2Decoder
 from pyetcd.proto import deep, rpc_pb2, strict
@@ -194,6 +195,32 @@ def tokens() -> Target:
         if caller is not None:
             assert (caller.name, caller.revision) == ("alice", 7)
             assert token.split(".")[:2] == good.split(".")[:2], "only what the signature does not cover"
+
+    return run
+
+
+def kubernetes_values() -> Target:
+    """What `etcdctl get --decode k8s` makes of values that anybody may have written: an object, or none."""
+    entry = b"\x0a\x03app\x12\x03web"
+    metadata = b"\x0a\x03web\x1a\x07default\x42\x06\x08\x80\xe2\xcf\xaa\x06\x5a\x0a" + entry
+    container = b"\x0a\x04main\x12\x05nginx\x1a\x05sleep\x22\x01\x31"
+    spec = b"\x12" + bytes([len(container)]) + container + b"\x1a\x06Always\x20\x1e"
+    pod = b"\x0a" + bytes([len(metadata)]) + metadata + b"\x12" + bytes([len(spec)]) + spec
+    kinds = [b"\x0a\x02v1\x12\x03Pod", b"\x0a\x02v1\x12\x06Secret", b"\x0a\x02v9\x12\x03New"]
+    seeds = [
+        b"k8s\0\x0a" + bytes([len(kind)]) + kind + b"\x12" + bytes([len(pod)]) + pod + b"\x1a\0\x22\0"
+        for kind in kinds
+    ]
+    seeds += [b'{"apiVersion":"v1","kind":"A","n":[1.50,-3,{"a":null}]}', b"k8s:enc:kms:v2:key:\0\1\2"]
+
+    def run(chance: random.Random) -> None:
+        try:
+            shown = kubernetes.decode(changed(chance.choice(seeds), chance, seeds))
+        except kubernetes.NoObject:
+            return
+        json.loads(output_json.dumps(shown))
+        if chance.random() < 0.1:
+            output_yaml.document(shown)
 
     return run
 

@@ -28,4 +28,4 @@ def test_every_target_runs() -> None:
     command = [sys.executable, str(Path(drive.__file__).parent), "2", "1"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stdout
-    assert ended.stdout.count("rounds from seed 1") == 7
+    assert ended.stdout.count("rounds from seed 1") == 8
