@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from pyetcd._native import Channel, ClientStream, RpcError
-from pyetcd.cluster.endpoints import TLS_ALWAYS, TLS_NEVER, Target
+from pyetcd.cluster.endpoints import Target
 from pyetcd.member.config import DiscoveryConfig
 from pyetcd.member.discovery import Compacted, Registered, RegistryError
 from pyetcd.proto import errors
@@ -235,7 +235,7 @@ class EtcdRegistry:
             return Channel(
                 target.address,
                 authority=target.authority,
-                tls=target.tls == TLS_ALWAYS or (tls is not None and target.tls != TLS_NEVER),
+                tls=target.speaks_tls(tls is not None),
                 ca=tls.ca if tls else None,
                 cert=tls.cert if tls else None,
                 key=tls.key if tls else None,

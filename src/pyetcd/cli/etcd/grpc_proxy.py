@@ -20,7 +20,7 @@ from pyetcd.cli.etcd.systemd import notify_ready
 from pyetcd.cli.exits import ERROR, Exit
 from pyetcd.cli.flag import SECOND_NS
 from pyetcd.cli.gotext import UINT32_MAX
-from pyetcd.cluster.endpoints import TLS_ALWAYS, TLS_NEVER, Target
+from pyetcd.cluster.endpoints import Target
 from pyetcd.cluster.urls import Url, UrlError, parse_url, split_host_port
 from pyetcd.listen import Entrance, Sockets
 from pyetcd.logs.sinks import Writer
@@ -257,7 +257,7 @@ class _Dialling:
         return Channel(
             target.address,
             authority=target.authority,
-            tls=target.tls == TLS_ALWAYS or (self._is_configured and target.tls != TLS_NEVER),
+            tls=target.speaks_tls(self._is_configured),
             ca=self._ca,
             cert=self._cert,
             key=self._key,
@@ -294,7 +294,7 @@ def _own_dial(files: Files, serving: TlsConfig | None) -> Dial:
         return Channel(
             target.address,
             authority=target.authority,
-            tls=target.tls == TLS_ALWAYS or (serving is not None and target.tls != TLS_NEVER),
+            tls=target.speaks_tls(serving is not None),
             ca=ca,
             cert=cert,
             key=key,
