@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from fcntl import ioctl
+from pathlib import Path
 
 import pytest
 from ctl_runner import Etcdctl
@@ -366,3 +367,36 @@ def test_it_ends_at_once_while_nobody_answers() -> None:
         assert made.is_as_before()
     finally:
         made.close()
+
+
+def test_users_see_what_they_may(tmp_path: Path) -> None:
+    member = Etcd(tmp_path)
+    try:
+        plain = Etcdctl(f"127.0.0.1:{member.port}")
+        for line in (
+            ["user", "add", "root:r"],
+            ["user", "grant-role", "root", "root"],
+            ["user", "add", "ann:a"],
+            ["role", "add", "own"],
+            ["role", "grant-permission", "own", "readwrite", "own/", "--prefix=true"],
+            ["user", "grant-role", "ann", "own"],
+            ["auth", "enable"],
+        ):
+            assert plain(*line).code == 0, line
+        root, ann, wrong = (plain.with_variables(ETCDCTL_USER=user) for user in ("root:r", "ann:a", "ann:x"))
+        once = ["top", "--once", "--interval=300ms"]
+        assert ann("put", "own/key", "1").code == 0
+        shown = root(*once).text
+        assert "leader default  1 of 1 endpoints answer" in shown
+        assert "permission denied" not in shown
+        shown = ann(*once).text
+        assert "leader default  1 of 1 endpoints answer" in shown
+        assert shown.endswith("permission denied\n"), "of the watch on all keys"
+        ran = wrong(*once)
+        assert ran.code == 1
+        assert "no status: etcdserver: authentication failed" in ran.text
+        assert ann("get", "own/key", "--history").text.endswith("created, version 1\n+1\n\n")
+        refused = ann("get", "others/key", "--history")
+        assert (refused.code, refused.err) == (1, b"Error: etcdserver: permission denied\n")
+    finally:
+        member.close()

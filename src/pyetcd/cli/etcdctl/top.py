@@ -63,7 +63,7 @@ class _Look:
     def start(self) -> None:
         self.askers = [Asker(self._settings, endpoint, self._interval) for endpoint in self._endpoints]
         if self._depth:
-            self._changes = ChangeWatch(self._settings, self._depth)
+            self._changes = ChangeWatch(self._settings, self._depth, self._interval)
 
     def view(self, hottest_max: int) -> View:
         seen = [asker.seen for asker in self.askers]

@@ -183,30 +183,37 @@ class Asker(Worker):
 
 
 class ChangeWatch(Worker):
-    """Watches all keys for the hottest prefixes. `failure` says why it cannot."""
+    """Watches all keys for the hottest prefixes, and tries again every `interval` seconds where it may not or
+    cannot; `failure` then says why."""
 
-    def __init__(self, settings: Settings, depth: int) -> None:
+    def __init__(self, settings: Settings, depth: int, interval: float) -> None:
         self.prefixes = HotPrefixes(depth, time.monotonic())
         self.failure = ""
         self._settings = settings
+        self._interval = interval
         self._watcher: Watcher | None = None
-        self._stopped = False
+        self._stopped = Event()
         super().__init__()
 
     def stop(self) -> None:
-        self._stopped = True
+        self._stopped.set()
         if self._watcher is not None:
             self._watcher.close()
 
     def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._watch()
+            except Exit as refused:
+                self.failure = refused.message or ""
+            self._stopped.wait(self._interval)
+
+    def _watch(self) -> None:
         request = Message("etcdserverpb.WatchCreateRequest", key=ALL_KEYS, range_end=ALL_KEYS)
-        try:
-            self._watcher = Watcher(Client(self._settings, logger=""), request)
-            if self._stopped:  # before there was a watcher to close
-                return
+        client = Client(self._settings, logger="")
+        self._watcher = Watcher(client, request, has_leader=False)
+        if not self._stopped.is_set():  # as it may have been before there was a watcher to close
             for answer in self._watcher.answers():
-                if answer.canceled:
-                    self.failure = answer.error
+                self.failure = answer.error
                 self.prefixes.count([event.child("kv").data("key") for event in answer.events])
-        except Exit as refused:
-            self.failure = refused.message or ""
+        client.close()
