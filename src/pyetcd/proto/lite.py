@@ -151,6 +151,7 @@ class Message:
                 self.values[name] = value
 
     def encode(self) -> bytes:
+        """UnicodeEncodeError where a text is none (an argument of the command line may be any bytes)."""
         out: list[bytes] = []
         for field in sorted(fields(self.type), key=lambda field: (field.of_oneof, field.number)):
             value = self.values.get(field.name)
@@ -175,12 +176,7 @@ def _encode_one(out: list[bytes], field: Field, value: Scalar) -> None:
     if isinstance(value, int):
         out += (_varint(field.number << 3), _varint(value))
         return
-    if isinstance(value, Message):
-        data = value.encode()
-    elif isinstance(value, str):
-        data = value.encode("utf-8", "surrogateescape")
-    else:
-        data = value
+    data = value if isinstance(value, bytes) else value.encode()
     out += (_varint(field.number << 3 | 2), _varint(len(data)), data)
 
 
@@ -220,7 +216,7 @@ def _take(values: dict[str, Value], field: Field, data: bytes) -> None:
     if field.kind == "message":
         item = decode(field.target, data)
     elif field.kind == "string":
-        item = data.decode("utf-8", "surrogateescape")
+        item = data.decode("utf-8", "replace")
     else:
         item = data
     if field.repeated:

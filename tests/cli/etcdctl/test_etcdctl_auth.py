@@ -204,3 +204,31 @@ def test_a_cluster_is_locked_and_used_with_both(both: Both, tmp_path: Path) -> N
             assert ran.code == code, (line, ran)
     finally:
         etcd.close()
+
+
+NO_TEXT = "\udcff\udcfe"  # two bytes of the command line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["user", "add", NO_TEXT, "--new-user-password=p"],
+        ["user", "add", f"u:{NO_TEXT}"],
+        ["user", "get", NO_TEXT],
+        ["user", "delete", NO_TEXT],
+        ["user", "grant-role", "u", NO_TEXT],
+        ["user", "revoke-role", NO_TEXT, "r"],
+        ["role", "add", NO_TEXT],
+        ["role", "get", NO_TEXT],
+        ["role", "grant-permission", NO_TEXT, "read", "k"],
+        ["role", "revoke-permission", NO_TEXT, "k"],
+        ["downgrade", "validate", NO_TEXT],
+        ["get", "k", f"--user={NO_TEXT}:p"],
+    ],
+    ids=lambda command: " ".join(command).encode("ascii", "backslashreplace").decode(),
+)
+def test_names_that_are_no_text_do_not_leave(both: Both, server: Scripted, command: list[str]) -> None:
+    ran = both.same(*command, f"--endpoints={server.endpoint}")
+    assert ran.code
+    assert b"grpc: error while marshaling: string field contains invalid UTF-8" in ran.err
+    assert server.take_asked() == []

@@ -132,7 +132,7 @@ class Client:
         self, path: str, request: lite.Message, answer_type: str, deadline: Deadline, *, reads: bool
     ) -> lite.Message:
         """One call to the method at `path`. CallError when it fails for good."""
-        return lite.decode(answer_type, self._call(path, request.encode(), deadline, reads))
+        return lite.decode(answer_type, self._call(path, _encoded(request), deadline, reads))
 
     def stream(self, path: str, deadline: Deadline, *, has_leader: bool = False) -> ClientStream:
         """Open a stream at the present endpoint. CallError here, or RpcError from its `recv`."""
@@ -222,7 +222,7 @@ class Client:
         )
         self._token = ""
         try:
-            answer = self._call(AUTHENTICATE, request.encode(), deadline, False)
+            answer = self._call(AUTHENTICATE, _encoded(request), deadline, False)
         except CallError as error:
             if error.message != AUTH_NOT_ENABLED:
                 raise
@@ -304,6 +304,14 @@ def _silence(channel: Channel, seconds: float) -> str | None:
         if error.code == UNAVAILABLE:
             return f'{NOT_CONNECTED}desc = "error reading server preface: {_in_gos_words(error.message)}"'
     return None
+
+
+def _encoded(request: lite.Message) -> bytes:
+    try:
+        return request.encode()
+    except UnicodeEncodeError:
+        text = "grpc: error while marshaling: string field contains invalid UTF-8"
+        raise CallError(INTERNAL, text) from None
 
 
 def _check_size(size: int, limit: int, words: str) -> None:
