@@ -14,6 +14,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 import pytest
-from ctl_runner import Etcdctl
+from ctl_runner import RUN_ETCDCTL, Etcdctl
 from servers import Etcd
 
 from pyetcd.cli.etcdctl.hot_prefixes import CAPACITY, HALF_LIFE_SECONDS, HotPrefixes, prefix_of
@@ -255,6 +256,11 @@ def test_mistakes_are_told(arguments: list[str], code: int, error: str) -> None:
     assert (ran.code, ran.err.decode()) == (code, f"Error: {error}\n")
 
 
+# Keys and sizes become signals for the session whose terminal it is. Not in a `preexec_fn`: gRPC, which is
+# in this process, may hang in a fork.
+TAKE_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+
+
 class Terminal:
     """A terminal with `top` running in it."""
 
@@ -264,13 +270,12 @@ class Terminal:
         self.before = termios.tcgetattr(self._theirs)
         self.drawn = b""
         self.process = subprocess.Popen(
-            server.command("top", "--interval=200ms", *flags),
+            [sys.executable, "-c", TAKE_TERMINAL + RUN_ETCDCTL, "top", "--interval=200ms", *flags],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
             env={**server.variables(), "TERM": term, "COLUMNS": "70", "LINES": "20"},
             start_new_session=True,
-            preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
         )
 
     def resize(self, rows: int, columns: int) -> None:
@@ -283,9 +288,12 @@ class Terminal:
             self._read()
         self.drawn = self.drawn.partition(text)[2]
 
-    def _read(self) -> None:
-        if select.select([self._ours], [], [], 0.2)[0]:
-            self.drawn += os.read(self._ours, 65536)
+    def _read(self) -> bool:
+        """Read what is drawn, which comes in parts. Whether there was any."""
+        if not select.select([self._ours], [], [], 0.2)[0]:
+            return False
+        self.drawn += os.read(self._ours, 65536)
+        return True
 
     def type(self, keys: bytes) -> None:
         os.write(self._ours, keys)
@@ -294,7 +302,8 @@ class Terminal:
         """The exit code, once all that was drawn is read."""
         while self.process.poll() is None:
             self._read()
-        self._read()
+        while self._read():
+            pass
         return self.process.returncode
 
     def is_as_before(self) -> bool:
