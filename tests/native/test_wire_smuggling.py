@@ -24,6 +24,15 @@ REFUSED = {
     "a coding after the chunks": HEAD + CHUNKED + b"Transfer-Encoding: identity\r\n\r\n0\r\n\r\n",
     "chunks of an old client": HEAD.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n0\r\n\r\n",
 }
+# And what the HTTP library would let pass, by the status that Go gives
+REFUSED_BY_US = {
+    "no host": (400, b"POST /x HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"),
+    "two hosts": (400, HEAD + b"Host: g\r\nContent-Length: 5\r\n\r\nhello"),
+    "chunks in chunks": (501, HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+    "chunks twice": (501, HEAD + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n"),
+    "a coding and chunks": (501, HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "a promise nobody knows": (417, HEAD + b"Expect: x\r\nContent-Length: 5\r\n\r\nhello"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +63,20 @@ def test_what_could_be_read_in_two_ways_is_refused(harness: Harness, how: str) -
     told = answered(harness, REFUSED[how])
     assert told.startswith(b"HTTP/1.1 400")
     assert told.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("how", REFUSED_BY_US)
+def test_what_go_refuses_is_refused_with_its_status(harness: Harness, how: str) -> None:
+    status, request = REFUSED_BY_US[how]
+    told = answered(harness, request)
+    assert told.startswith(b"HTTP/1.1 %d " % status)
+    assert told.count(b"HTTP/1.1 ") == 1
+    assert b"smuggled" not in told
+
+
+def test_an_old_client_names_no_host(harness: Harness) -> None:
+    told = answered(harness, b"GET /x HTTP/1.0\r\n\r\n")
+    assert told.startswith(b"HTTP/1.0 200")
 
 
 def test_two_good_requests_on_one_connection_are_both_answered(harness: Harness) -> None:

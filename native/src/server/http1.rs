@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderValue, CONNECTION, CONTENT_TYPE, HOST};
+use http::header::{HeaderMap, HeaderValue, CONNECTION, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -241,21 +241,49 @@ async fn handle(
     core.borrow_mut().between_requests = false;
     core.borrow_mut().request_began = None;
     let (head, body) = request.into_parts();
+    if let Some((status, text)) = trouble(&head) {
+        return Ok(response(refusal(&connection, status, text), core));
+    }
     if wire.streams(&head) {
         let answer = ask(&wire, &connection, head, Bytes::new(), Some(body)).await?;
         return Ok(response(answer, core));
     }
     let answer = match collect(body, wire.limits.http_body_bytes).await {
         Collected::Torn => return Err(Broken),
-        Collected::TooLarge => {
-            let (status, mut headers, body) = plain(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            connection.unread.set(true);
-            Answer::new(status, headers, whole(body))
-        }
+        Collected::TooLarge => refusal(&connection, StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large\n"),
         Collected::Whole(body) => ask(&wire, &connection, head, body, None).await?,
     };
     Ok(response(answer, core))
+}
+
+/// What Go has against a request that the HTTP library lets pass: whatever stands before us may read its length or its
+/// host in another way.
+fn trouble(head: &Parts) -> Option<(StatusCode, &'static str)> {
+    let (mut hosts, mut codings) = (head.headers.get_all(HOST).iter(), head.headers.get_all(TRANSFER_ENCODING).iter());
+    match (hosts.next(), hosts.next()) {
+        (None, _) if head.version == Version::HTTP_11 => {
+            return Some((StatusCode::BAD_REQUEST, "400 Bad Request: missing required Host header"));
+        }
+        (_, Some(_)) => return Some((StatusCode::BAD_REQUEST, "400 Bad Request")),
+        _ => {}
+    }
+    if let Some(coding) = codings.next() {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            return Some((StatusCode::NOT_IMPLEMENTED, "Unsupported transfer encoding"));
+        }
+    }
+    let expected = head.headers.get(EXPECT)?;
+    let known = expected.is_empty() || expected.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    (!known).then_some((StatusCode::EXPECTATION_FAILED, ""))
+}
+
+/// An answer after which the connection ends, whatever else has come on it.
+fn refusal(connection: &Connection, status: StatusCode, text: &'static str) -> Answer {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    connection.unread.set(true);
+    Answer::new(status, headers, whole(Body::Joined(Bytes::from_static(text.as_bytes()))))
 }
 
 /// Python's answer to a request whose body is whole, or comes in parts from `rest`.

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from pyetcd import logs
 from pyetcd._native import Meta
 from pyetcd.api.dispatch import AsyncUnary, Body
+from pyetcd.auth.access import ROOT
 from pyetcd.auth.passwords import Passwords, check_length
 from pyetcd.auth.remembered import Remembered
 from pyetcd.auth.store import NO_PASSWORD_USER
@@ -139,7 +140,9 @@ class Auth:
         remembered = self._remembered if stored is not None else None
         if remembered is not None and remembered.has(revision, request.name, request.password):
             return revision
-        if not await self._passwords.check(request.password, stored):
+        root = store.user(ROOT)
+        example = None if root is None or root.options.no_password else root.password
+        if not await self._passwords.check(request.password, stored, example):
             error: EtcdError = errors.AUTH_FAILED()
             if user is not None and user.options.no_password:
                 error = EtcdError(UNKNOWN, NO_PASSWORD_USER)

@@ -2,7 +2,8 @@
 
 A hash takes tens of milliseconds on purpose, so it is made and compared in threads of its own, a bounded
 number at a time: who logs in waits for others who log in, nobody else does. Whether there is a user of a name
-is not to be told by the time an answer takes: where there is nothing to compare with, something is compared.
+is not to be told by the time an answer takes: where there is nothing to compare with, something is compared
+that costs as much as root's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pyetcd.proto.errors import UNKNOWN, EtcdError
 COST_MIN: Final = 4
 COST_MAX: Final = 31
 COST_DEFAULT: Final = 10
+DECOY_COST_MAX: Final = 14  # unless new passwords cost more: everybody waits for a decoy
 BYTES_MAX: Final = 72  # of a password; bcrypt looks no further
 WAITING_MAX: Final = 1000
 TOO_LONG: Final = "bcrypt: password length exceeds 72 bytes"
@@ -61,6 +63,14 @@ def matches(password: bytes, stored: bytes) -> bool:
         return False
 
 
+def cost_of(stored: bytes) -> int | None:
+    """Of a hash, as it says itself; None: it is none."""
+    parts = stored.split(b"$")
+    if len(parts) != 4 or not parts[2].isdigit() or not COST_MIN <= int(parts[2]) <= COST_MAX:
+        return None
+    return int(parts[2])
+
+
 class Passwords:
     """Hashes in `executor`, `width` at a time."""
 
@@ -69,19 +79,25 @@ class Passwords:
         self._cost = cost
         self._slots = asyncio.Semaphore(width)
         self._waiting = 0
-        self._decoy: bytes | None = None
+        self._decoys: dict[int, bytes] = {}  # by cost
 
     async def hash(self, password: str) -> bytes:
         return await self._run(hashed, password.encode(), self._cost)
 
-    async def check(self, password: str, stored: bytes | None) -> bool:
-        """Whether this is the password. `stored` None: there is none, which takes as long to tell."""
-        if stored is not None:
-            return await self._run(matches, password.encode(), stored)
-        if self._decoy is None:
-            self._decoy = await self._run(hashed, b"", self._cost)
-        await self._run(matches, password.encode(), self._decoy)
-        return False
+    async def check(self, password: str, stored: bytes | None, example: bytes | None) -> bool:
+        """Whether this is the password. `stored` None: there is none, which takes as long to tell as of the
+        cost of `example`, the hash of somebody's."""
+        cost = self._cost if example is None else cost_of(example) or self._cost
+        decoy = await self._decoy(min(cost, max(self._cost, DECOY_COST_MAX)))
+        right = await self._run(matches, password.encode(), decoy if stored is None else stored)
+        return right and stored is not None
+
+    async def _decoy(self, cost: int) -> bytes:
+        """A hash of this cost. Whoever comes first waits for it, be there such a user or not."""
+        decoy = self._decoys.get(cost)
+        if decoy is None:
+            decoy = self._decoys[cost] = await self._run(hashed, b"", cost)
+        return decoy
 
     async def _run(self, work: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:
         if self._waiting >= WAITING_MAX:
