@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from wal_disk import DirectAppender, HeldAppender, MemoryFiles
 
 from pyetcd.proto import raft_pb2, wal_pb2
 from pyetcd.storage import wal as walroom
-from pyetcd.storage.files import OsFiles
+from pyetcd.storage.files import Files, OsFiles
 from pyetcd.storage.wal import (
     HardState,
     LogEntry,
@@ -493,4 +494,52 @@ def test_a_full_disk_is_said_and_final() -> None:
     for index in (3, 4):
         with pytest.raises(OSError, match="No space left on device"):
             wal.save(None, [entry(1, index, b"x" * 9000)], True)
+    wal.close()
+
+
+class Recorded(DirectAppender):
+    """Keeps where what was written."""
+
+    def __init__(self, files: Files) -> None:
+        super().__init__(files)
+        self.writes: list[tuple[int, int, bytes]] = []
+
+    def append(self, fd: int, offset: int, data: bytes | Sequence[bytes], sync: bool = True) -> int:
+        whole = data if isinstance(data, bytes) else b"".join(data)
+        self.writes.append((fd, offset, whole))
+        return super().append(fd, offset, whole, sync)
+
+
+def test_nearly_all_that_is_synced_replaces_zeros_that_were_written_and_so_needs_no_space(directory: str) -> None:
+    files = OsFiles()
+    appender = Recorded(files)
+    segment_bytes = 2 << 20
+    wal = Wal.create(files, directory, METADATA, appender, segment_bytes=segment_bytes)
+    saved = [entry(1, 1 + number, bytes([1 + number % 255]) * 4000) for number in range(1500)]
+    for one in saved:
+        wal.save(None, [one], True)
+        wal.completed()
+    wal.close()
+    written: dict[int, int] = {}  # up to where, of each file
+    anew = 0
+    for fd, offset, data in appender.writes:
+        anew += offset + len(data) > written.get(fd, 0)
+        written[fd] = max(written.get(fd, 0), offset + len(data))
+        assert len(data) < 1 << 20
+    assert len(written) >= 3
+    assert anew < len(saved) / 50
+    sizes = [path.stat().st_size for path in Path(directory).glob("*-*.wal")]
+    assert max(sizes) < segment_bytes + 8000
+    wal, replay = reopen(directory)
+    assert plain(replay.entries) == plain(saved)
+    wal.close()
+
+
+def test_large_entries_are_not_followed_by_zeros(directory: str) -> None:
+    files = OsFiles()
+    appender = Recorded(files)
+    wal = Wal.create(files, directory, METADATA, appender, segment_bytes=8 << 20)
+    for number in range(1, 4):
+        wal.save(None, [entry(1, number, b"x" * 1_000_000)], True)
+    assert sum(len(data) for _, _, data in appender.writes[1:]) < 3_001_000
     wal.close()
