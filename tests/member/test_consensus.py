@@ -14,9 +14,12 @@ import pytest
 
 from pyetcd._native import Appender, Wake
 from pyetcd.cluster.bootstrap import metadata
-from pyetcd.member.consensus import Consensus
+from pyetcd.member.consensus import WAITING_BYTES_MAX, Consensus
+from pyetcd.member.pacing import Pacing
 from pyetcd.member.phases import Phases
 from pyetcd.raft import (
+    ConfChange,
+    ConfChangeType,
     Config,
     Entry,
     HardState,
@@ -25,9 +28,10 @@ from pyetcd.raft import (
     Message,
     MessageType,
     Node,
+    ProposalDropped,
     Snapshot,
 )
-from pyetcd.raft.codec import conf_change_of
+from pyetcd.raft.codec import conf_change_of, encode_conf_change
 from pyetcd.storage.files import OsFiles
 from pyetcd.storage.wal import Wal
 
@@ -123,6 +127,7 @@ class Member:
             is_full=lambda: self.is_full,
             snapshots=NoSnapshots(),
             phases=self.phases,
+            pacing=Pacing(time.monotonic),
         )
 
     def apply(self, entry: Entry) -> bool:
@@ -277,40 +282,70 @@ def test_a_failed_write_ends_it_and_what_was_not_durable_is_never_applied(tmp_pa
     member.close()
 
 
-def test_what_others_have_a_leader_append_does_not_hold_up_its_own_proposals(tmp_path: Path) -> None:
-    """With members that pass on proposals all the time, there is always an append under way."""
+def forwarded(*datas: bytes) -> Message:
+    return Message(MessageType.MsgProp, to=MEMBER, from_=2, entries=[Entry(0, 0, 0, data) for data in datas])
+
+
+def test_what_followers_forward_goes_out_with_the_next_batch_and_holds_nothing_up(tmp_path: Path) -> None:
     member = Member(tmp_path)
     member.lead()
     consensus, node = member.consensus, member.consensus.node
     member.until(lambda: consensus.applied_index == node.last_index)
-
-    def passed_on(data: bytes) -> int:
-        """What makes it durable."""
-        entries = [Entry(0, 0, 0, data)]
-        node.step(Message(MessageType.MsgProp, to=MEMBER, from_=2, entries=entries))
-        consensus.flush()
-        return consensus._appending[-1][0]
-
     done = member.wal.completed()
     with member.appender.saying(lambda: done):
-        for number in range(5):
+        for number in range(5):  # with members that forward all the time
             before = node.last_index
             consensus.propose(b"own %d" % number)
+            consensus.forward(forwarded(b"theirs %d" % number))
             consensus.flush()
-            assert node.last_index == before + 1
-            last = consensus._appending[-1][0]
+            assert node.last_index == before + 2
+            assert len(consensus._appending) == 1
+            consensus.forward(forwarded(b"b%d" % number, b"c%d" % number))
             consensus.propose(b"next %d" % number)
-            passed_on(b"another's %d" % number)
-            assert node.last_index == before + 2  # own ones still make batches
-            done = last
+            consensus.flush()
+            assert node.last_index == before + 2
+            done = consensus._appending[-1][0]
             consensus.durable()
-            assert node.last_index == before + 3
-            passed_on(b"one more %d" % number)
-            done = consensus._appending[-2][0]
+            assert node.last_index == before + 5
+            done = consensus._appending[-1][0]
             consensus.durable()
-            assert consensus._appending
-    member.until(lambda: len(member.applied) == 20)
+    assert member.applied[:5] == [b"theirs 0", b"own 0", b"b0", b"c0", b"next 0"]
+    assert len(member.applied) == 25
     assert not member.dropped
+    member.close()
+
+
+def test_no_more_is_taken_from_followers_than_may_wait(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    consensus = member.consensus
+    with pytest.raises(ProposalDropped):
+        consensus.forward(forwarded(b"nobody leads"))
+    member.lead()
+    member.is_full = True
+    large = bytes(1 << 20)
+    for _ in range(WAITING_BYTES_MAX // len(large) + 1):
+        consensus.forward(forwarded(large))
+        consensus.flush()
+    with pytest.raises(ProposalDropped):
+        consensus.forward(forwarded(b"one more"))
+    assert consensus.waiting_bytes == WAITING_BYTES_MAX + len(large)
+    member.is_full = False
+    consensus.flush()
+    assert consensus.waiting_bytes == 0
+    consensus.forward(forwarded(b"room again"))
+    member.until(lambda: member.applied[-1:] == [b"room again"])
+    member.close()
+
+
+def test_changes_of_members_that_followers_forward_do_not_wait(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    member.lead()
+    member.is_full = True
+    before = member.consensus.node.last_index
+    change = Entry(0, 0, *encode_conf_change(ConfChange(ConfChangeType.ConfChangeAddLearnerNode, 7)))
+    member.consensus.forward(Message(MessageType.MsgProp, to=MEMBER, from_=2, entries=[change]))
+    assert member.consensus.node.last_index == before + 1
+    assert member.consensus.waiting_bytes == 0
     member.close()
 
 

@@ -103,6 +103,7 @@ class World:
             None,  # type: ignore[arg-type]
             lambda: self.now,
             self._spawn,
+            self.node.step,
             self._removed,
             self.failures.append,
         )

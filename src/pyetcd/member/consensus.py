@@ -1,9 +1,10 @@
 """The member's log: proposals in, entries on disk, committed entries out.
 
 Drives `raft.Node` with its storage writes apart (see the docstring of `pyetcd.raft`). The unit of work is a
-batch: proposals that arrive while the last one is being made durable wait and become the next, so the busier
+batch: proposals that arrive while the last one is under way wait and become the next (`pacing`), so the busier
 the member, the fewer the fsyncs; what other members have it append meanwhile does not hold them up. They
-also wait for a leader, and while leadership is moving. Rules that hold here:
+also wait for a leader, and while leadership is moving. What followers forward to a leader waits with its own
+proposals and goes out with them. Rules that hold here:
 
 * Nothing is applied, and so nothing answered, before it is durable here and committed.
 * Committed entries are handed on in order, each once; while `apply` says it is busy, they wait.
@@ -23,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from pyetcd.member.pacing import Pacing
 from pyetcd.member.phases import Phases
 from pyetcd.raft import (
     AnyConfChange,
@@ -40,6 +42,7 @@ from pyetcd.raft import (
 from pyetcd.raft.codec import encode_conf_state
 from pyetcd.storage.wal import Wal
 
+WAITING_BYTES_MAX = 64 << 20  # proposals that wait, beyond which more are refused
 Apply = Callable[[Entry], bool]  # False: the entry needs more turns; call `resume` when it is done
 
 
@@ -74,6 +77,7 @@ class Consensus:
         is_full: Callable[[], bool],
         snapshots: Snapshots,
         phases: Phases,
+        pacing: Pacing,
     ) -> None:
         self.node = node
         self._storage = storage
@@ -88,11 +92,12 @@ class Consensus:
         self._is_full = is_full
         self._snapshots = snapshots
         self._phases = phases
+        self._pacing = pacing
         self._proposals: list[bytes] = []
-        self.waiting_bytes = 0  # of these
+        self._forwarded: list[bytes] = []  # what followers have us propose
+        self.waiting_bytes = 0  # of both
         self._as_leader: list[tuple[int, bytes]] = []  # proposals, each for one term of ours as leader
         self._appending: deque[tuple[int, Ready]] = deque()  # by the sequence number that makes it durable
-        self._batch = 0  # the sequence number that makes the last batch of proposals durable
         self._markers: deque[tuple[int, Callable[[], None]]] = deque()  # the same
         self._committed: deque[Entry | Snapshot] = deque()
         self._saving: Ready | None = None  # its snapshot is being written, nothing else is appended
@@ -109,6 +114,19 @@ class Consensus:
         self._proposals.append(data)
         self.waiting_bytes += len(data)
 
+    def forward(self, message: Message) -> None:
+        """Queue what another member has us propose (a MsgProp that has been checked). Raises ProposalDropped,
+        also when too much waits."""
+        entries = message.entries
+        if not self.node.is_leader or not entries or any(entry.type for entry in entries):
+            self.node.step(message)  # raft passes on, refuses, looks at each change of members
+            return
+        if self.waiting_bytes > WAITING_BYTES_MAX:
+            raise ProposalDropped
+        payloads = [entry.data for entry in entries]
+        self._forwarded += payloads
+        self.waiting_bytes += sum(map(len, payloads))
+
     def propose_as_leader(self, term: int, data: bytes) -> None:
         """The same, for an entry that only the leader of `term` may propose: dropped unless that is still us
         when it goes out."""
@@ -118,7 +136,7 @@ class Consensus:
         """Forget what has not gone out of these."""
         if self._proposals:
             self._proposals = [data for data in self._proposals if data not in proposals]
-            self.waiting_bytes = sum(map(len, self._proposals))
+            self.waiting_bytes = sum(map(len, self._proposals)) + sum(map(len, self._forwarded))
 
     def propose_change(self, change: AnyConfChange) -> None:
         """Propose a change of the configuration. Raises ProposalDropped."""
@@ -131,11 +149,13 @@ class Consensus:
             return
         try:
             self._acknowledge()
+            self._pacing.committed(self.node.committed_index)
             if self._as_leader:
                 self._propose_as_leader()
-            proposed = bool(self._proposals) and self._may_propose()
+            proposed = bool(self._proposals or self._forwarded) and self._may_propose()
             if proposed:
-                proposals, self._proposals = self._proposals, []
+                proposals = self._forwarded + self._proposals
+                self._forwarded, self._proposals = [], []
                 self.waiting_bytes = 0
                 self._phases.proposed()
                 try:
@@ -144,14 +164,16 @@ class Consensus:
                     self._on_dropped(proposals)
             self._take_readys()
             if proposed and self._appending:
-                self._batch = self._appending[-1][0]
+                last = self.node.last_index
+                awaited = self.node.is_leader and last > self.node.committed_index
+                self._pacing.sent(self._appending[-1][0], last if awaited else 0)
         except (OSError, InvariantBroken) as error:
             self._fail(error)
 
     def _may_propose(self) -> bool:
         appending, node = self._appending, self.node
         return (
-            (not appending or appending[0][0] > self._batch)
+            self._pacing.is_open(appending[0][0] if appending else 0)
             and bool(node.lead)
             and not node.transferee
             and not self._is_full()
@@ -234,9 +256,10 @@ class Consensus:
             snapshot = appending[0][1].snapshot
             if snapshot is not None and (self._busy or self._committed):
                 break  # raft counts a durable snapshot as applied, so what was before it comes first
-            _, ready = appending.popleft()
+            sequence, ready = appending.popleft()
             if ready.entries:
                 self._phases.durable()
+            self._pacing.durable(sequence)
             messages = self.node.stable(ready)
             if messages:
                 self._send(messages)
@@ -259,6 +282,7 @@ class Consensus:
 
     def _take(self, ready: Ready) -> None:
         if ready.soft_state is not None:
+            self._pacing.leadership_changed()
             self._on_leadership()
         if ready.messages:
             self._send(ready.messages)

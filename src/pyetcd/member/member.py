@@ -33,7 +33,7 @@ from pyetcd.member.automatic import Disarming, promote_learners
 from pyetcd.member.compactor import Periodic, Revision
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import compaction_retention_ns
-from pyetcd.member.consensus import Consensus
+from pyetcd.member.consensus import WAITING_BYTES_MAX, Consensus
 from pyetcd.member.corruption import Corruption
 from pyetcd.member.elsewhere import Elsewhere
 from pyetcd.member.identity import Identity
@@ -43,6 +43,7 @@ from pyetcd.member.leader import Leader, WeLead
 from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
 from pyetcd.member.peers import Peers
+from pyetcd.member.pacing import Pacing
 from pyetcd.member.phases import Phases
 from pyetcd.member.quota import dearest
 from pyetcd.member.reads import Reads
@@ -70,13 +71,12 @@ from pyetcd.proto.plain_put import Request
 from pyetcd.proto.raft_internal_pb2 import InternalRaftRequest
 from pyetcd.proto.rpc_pb2 import CORRUPT, NOSPACE, AlarmRequest, CompactionRequest, RangeRequest
 from pyetcd.proto.splice import ResponseHeaders, field_head, varint
-from pyetcd.raft import AnyConfChange, Snapshot
+from pyetcd.raft import AnyConfChange, Message, ProposalDropped, Snapshot
 from pyetcd.storage.backend import Backend
 from pyetcd.storage.defrag import Defragmentation
 
 ADVANCE_CHECKS = 100
 ADVANCE_CHECK_SECONDS = 0.05
-WAITING_BYTES_MAX = 64 << 20  # proposals that wait for the database, beyond which requests are refused
 MAX_APPLY_GAP = 5000  # committed and not applied entries beyond which requests are refused, as etcd's
 MAX_PRIORITY_GAP = 2 * MAX_APPLY_GAP  # beyond which those are that go before others
 PUBLISH_RETRY_SECONDS = 0.1
@@ -236,6 +236,7 @@ class Member:
             is_full=lambda: self.backend.full and self._waits_for_backend,
             snapshots=self.installer,
             phases=phases,
+            pacing=Pacing(loop.time),
         )
         advertised = [url.text for url in config.initial_advertise_peer_urls]
         self.incoming = Incoming(config, opened.files, opened.place, opened.executor)
@@ -247,6 +248,7 @@ class Member:
             self.incoming,
             loop.time,
             self._spawn,
+            self._forward,
             on_removed,
             on_failure,
         )
@@ -411,6 +413,15 @@ class Member:
             tag = self._tags[kind] = varint(kind << 3 | 2)
         now = self._loop.time()
         self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, now, caller))
+
+    def _forward(self, message: Message) -> None:
+        """What a follower has this member propose. Raises ProposalDropped where its own clients would be refused."""
+        if self.backend.full:
+            try:
+                self._wait_for_backend()
+            except errors.EtcdError:
+                raise ProposalDropped from None
+        self.consensus.forward(message)
 
     def _wait_for_backend(self) -> None:
         """The database takes its time: proposals wait until it has caught up, as many as may."""

@@ -70,6 +70,7 @@ class Peers:
         incoming: Incoming,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[None, None, None]], None],
+        forward: Callable[[Message], None],
         on_removed: Callable[[], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
@@ -79,6 +80,7 @@ class Peers:
         self._incoming = incoming
         self._clock = clock
         self._spawn = spawn
+        self._forward = forward
         self._on_removed = on_removed
         self._on_failure = on_failure
         self._vouched: dict[int, Member] = {}  # no members yet, as far as is applied here
@@ -179,11 +181,13 @@ class Peers:
     def process(self, message: Message) -> None:
         """Refused, InvalidMessage or ProposalDropped: nothing has changed then."""
         self._check(message)
+        take: Callable[[Message], None] = self._node.step
         if message.type is MessageType.MsgProp:
+            take = self._forward
             for entry in message.entries:
                 _check_proposed(entry)
         try:
-            self._node.step(message)
+            take(message)
         except InvariantBroken as error:
             self._on_failure(error)
 
