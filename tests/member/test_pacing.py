@@ -8,8 +8,8 @@ from pyetcd.member.pacing import PATIENCE_SECONDS, Pacing
 
 
 class Leader:
-    """A leader whose batches of one entry take `disk` seconds to be durable here and `others` more until the others have
-    them: `wait` tells what the next one waited for."""
+    """A leader whose batches of one entry take `disk` seconds to be durable here, and `others` more until the
+    others have them. `wait` tells what the next one waited for."""
 
     def __init__(self, disk: float, others: float) -> None:
         self.disk, self.others = disk, others

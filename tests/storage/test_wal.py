@@ -510,7 +510,7 @@ class Recorded(DirectAppender):
         return super().append(fd, offset, whole, sync)
 
 
-def test_nearly_all_that_is_synced_replaces_zeros_that_were_written_and_so_needs_no_space(directory: str) -> None:
+def test_nearly_all_that_is_synced_takes_the_place_of_written_zeros(directory: str) -> None:
     files = OsFiles()
     appender = Recorded(files)
     segment_bytes = 2 << 20

@@ -34,6 +34,7 @@ from pyetcd.api.grpc_metrics import CALLER_HEADER, HANDLING_BOUNDS, GrpcMetrics
 from pyetcd.api.guard import Guard
 from pyetcd.api.health import Health
 from pyetcd.api.http import Access, HttpRoutes
+from pyetcd.api.http2_debug import Authorities
 from pyetcd.api.http_health import HealthChecks
 from pyetcd.api.http_metrics import Scrapes
 from pyetcd.api.http_profiles import PREFIX, Profiles
@@ -89,9 +90,10 @@ class ClientServer:
         tracing: Tracing | None = None,
         connections: int = 0,
         audit_lines: Lines | None = None,
+        authorities: Authorities | None = None,
     ) -> None:
         """`hashing`: where passwords are hashed. `connections`: of clients at once, 0 for any number.
-        `audit_lines`: where it is noted who asks for what."""
+        `audit_lines`: where it is noted who asks for what. `authorities`: notes all calls."""
         config = member.config
         self._member = member
         self._wake = wake
@@ -196,6 +198,8 @@ class ClientServer:
             spans = StreamCalls(tracing, loop.time)
             streams = spans.traced(streams)
             outbox.on_stream_end = spans.ended if audit is None else _both_ends(audit.ended, spans.ended)
+        if authorities is not None:
+            admission, streams = authorities.admission(admission), authorities.streams(streams)
         assert {*unary, *coroutines} == set(UNARY), "every announced method has a handler"
         assert set(streams) == set(STREAMS), "every announced stream has a handler"
         checks = HealthChecks(

@@ -1,10 +1,10 @@
 """The member's log: proposals in, entries on disk, committed entries out.
 
 Drives `raft.Node` with its storage writes apart (see the docstring of `pyetcd.raft`). The unit of work is a
-batch: proposals that arrive while the last one is under way wait and become the next (`pacing`), so the busier
-the member, the fewer the fsyncs; what other members have it append meanwhile does not hold them up. They
-also wait for a leader, and while leadership is moving. What followers forward to a leader waits with its own
-proposals and goes out with them. Rules that hold here:
+batch: proposals that arrive while the last one is under way wait and become the next (`pacing`), so the
+busier the member, the fewer the fsyncs; what other members have it append meanwhile does not hold them up.
+They also wait for a leader, and while leadership is moving. What followers forward to a leader waits with its
+own proposals and goes out with them. Rules that hold here:
 
 * Nothing is applied, and so nothing answered, before it is durable here and committed.
 * Committed entries are handed on in order, each once; while `apply` says it is busy, they wait.

@@ -42,8 +42,8 @@ from pyetcd.member.late import LateTokens
 from pyetcd.member.leader import Leader, WeLead
 from pyetcd.member.leases import Leases
 from pyetcd.member.opening import Opened
-from pyetcd.member.peers import Peers
 from pyetcd.member.pacing import Pacing
+from pyetcd.member.peers import Peers
 from pyetcd.member.phases import Phases
 from pyetcd.member.quota import dearest
 from pyetcd.member.reads import Reads
@@ -415,7 +415,7 @@ class Member:
         self.consensus.propose(self._waiters.add(kind, tag, payload, request, done, token, now, caller))
 
     def _forward(self, message: Message) -> None:
-        """What a follower has this member propose. Raises ProposalDropped where its own clients would be refused."""
+        """What a follower has us propose. Raises ProposalDropped where our own clients are refused."""
         if self.backend.full:
             try:
                 self._wait_for_backend()

@@ -25,7 +25,7 @@ class Pacing:
         self._is_far = False  # what is durable here is long in being committed
 
     def sent(self, sequence: int, last: int) -> None:
-        """A batch has gone out. `last`: index of its last entry, 0 where this member will not see it committed."""
+        """A batch has gone out. `last`: index of its last entry; 0 where its commit is not waited for."""
         self._sequence = sequence
         if not self._awaited:
             self._awaited, self._awaited_sequence, self._durable_at = last, sequence, 0.0

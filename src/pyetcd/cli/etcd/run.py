@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -14,9 +15,11 @@ from google.protobuf.message import DecodeError
 
 from pyetcd import logs
 from pyetcd._native import Appender, Wake
+from pyetcd.api import http2_debug
 from pyetcd.api.audit_writer import AuditWriter
 from pyetcd.api.certificates import BadCertificate, Certificates
 from pyetcd.api.entrances import Entrances, ListenerFailed, Unclaimed, bind_all
+from pyetcd.api.http2_debug import Authorities
 from pyetcd.api.self_signed import CannotSign, with_certificates
 from pyetcd.api.server import ClientServer
 from pyetcd.api.tracing import Tracing, TracingUnavailable
@@ -226,6 +229,7 @@ async def _serve(config: ServerConfig, initial: Initial | None, outside: _Outsid
             outside.tracing,
             outside.allowed.clients,
             outside.audit,
+            Authorities(sys.stderr.write) if http2_debug.is_asked_for(os.environ) else None,
         )
         server.listen(outside.entrances)
         peer_port = PeerPort(peer_wire, member.transport, {}, {"/": Endpoints(Serving(member)).handle})

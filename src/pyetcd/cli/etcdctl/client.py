@@ -12,6 +12,7 @@ asked for its health before it is given a call, which then is not lost with the 
 
 from __future__ import annotations
 
+import os
 import time
 
 from pyetcd._native import Channel, RpcError
@@ -110,7 +111,7 @@ class Client:
         if not self._targets:
             raise Exit(BAD_CONNECTION, "etcdclient: no available endpoints")
         self._channels: list[Channel | None] = [None] * len(self._targets)
-        self._current = 0
+        self._current = int.from_bytes(os.urandom(2), "big") % len(self._targets)  # no member has all calls
         self._dial_seconds = settings.dial_timeout if settings.dial_timeout > 0 else LONGEST_DIAL_SECONDS
         several = len(self._targets) > 1
         self._patience = min(self._dial_seconds, FIRST_ROUND_SECONDS) if several else 0.0
