@@ -14,6 +14,7 @@ from ctl_runner import Etcdctl, Ran
 from scripted import scripted
 from servers import BENCH, Etcd, GoEtcd, Server, build_go
 
+from pyetcd.cli.etcdctl import history, main
 from pyetcd.cli.etcdctl.differences import COMPARED_LINES_MAX, change, forms, plain
 from pyetcd.proto.rpc_pb2 import RangeResponse, ResponseHeader
 
@@ -143,6 +144,17 @@ def test_the_history_is_what_happened_as_far_as_it_is_kept(key: Key, seed: int) 
         if expected[-1][1] == "delete" and shown != expected:
             expected.pop()  # servers may keep a deletion that all is compacted up to, or not
         assert shown == expected, count
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_lives_without_number_are_found_a_few_at_a_time(
+    key: Key, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes], most: int
+) -> None:
+    monkeypatch.setattr(history, "DELETIONS_MAX", most)
+    happened = [change for at in range(6) for change in (key.put(b"%d" % at), key.delete())]
+    main(["etcdctl", "--endpoints", key.server.endpoint, "get", key.name, "--history", "-w", "json"])
+    records = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [record["revision"] for record in records if "revision" in record] == happened[::-1]
 
 
 def test_of_a_value_that_is_all_that_is_kept_nothing_is_said_to_have_changed(key: Key) -> None:

@@ -6,7 +6,7 @@ watch from the oldest revision on, which makes the server go through all that it
 writes meanwhile, and has all of it in memory), so there is one only once a life of the key has been shown
 from its beginning, and something is kept of the time before. It asks for deletions alone.
 
-What is in memory is two values, and the revisions of deletions.
+What is in memory is two values, and the revisions of so many deletions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GOES_WITH = frozenset({"history", "decode", "consistency"})
 NO_PUTS = 0  # of WatchCreateRequest.FilterType
-DELETIONS_MAX = 100_000
+DELETIONS_MAX = 100_000  # at a time
 SILENCE_SECONDS = 0.25  # after which a watch is asked how far it has come
 _CHANGES = {"create": "created", "put": "put", "delete": "deleted"}
 
@@ -72,7 +72,8 @@ class Past:
         self._seconds = session.settings.command_timeout
         self._request = request
         self._head = 0
-        self._deletions: deque[int] | None = None  # all that are older than what was asked for, ascending
+        self._deletions: deque[int] | None = None  # the last before what was shown, ascending, once asked for
+        self._are_all = False  # whether there are none before these
         self._compacted = 0
 
     def revisions(self) -> Iterator[Revision]:
@@ -97,7 +98,7 @@ class Past:
     def compacted(self) -> int:
         """The oldest revision that can be asked for, 0 if that is the first. To be asked at the end."""
         if self._deletions is None:
-            self._compacted = self._read_deletions(1, deque(maxlen=1))
+            self._compacted = self._read_deletions(1, 1, deque(maxlen=1))
         return self._compacted
 
     def _range(self, revision: int) -> Message:
@@ -113,21 +114,27 @@ class Past:
             raise
 
     def _deletion_before(self, revision: int) -> int:
-        """The revision of the last deletion of the key before this one; 0 if none is known."""
-        if self._deletions is None:
-            start, self._deletions = 1, deque(maxlen=DELETIONS_MAX)
-            while compacted := self._read_deletions(start, self._deletions):
-                self._deletions.clear()
-                start = self._compacted = compacted
-        while self._deletions:
-            found = self._deletions.pop()
-            if found < revision:
-                return found
-        return 0
+        """The revision of the last deletion of the key before this one; 0 if there is none."""
+        while True:
+            while self._deletions:
+                found = self._deletions.pop()
+                if found < revision:
+                    return found
+            if self._are_all:
+                return 0
+            self._find_deletions(revision)
 
-    def _read_deletions(self, start: int, found: deque[int]) -> int:
-        """Add the key's deletions from revision `start` to the head. If that is compacted, return the first
-        revision that is not, else 0."""
+    def _find_deletions(self, end: int) -> None:
+        """The last deletions before revision `end`, as many as there is room for."""
+        self._deletions = deque(maxlen=DELETIONS_MAX)
+        while compacted := self._read_deletions(max(1, self._compacted), end, self._deletions):
+            self._deletions.clear()
+            self._compacted = compacted
+        self._are_all = len(self._deletions) < DELETIONS_MAX
+
+    def _read_deletions(self, start: int, end: int, found: deque[int]) -> int:
+        """Add the key's deletions from revision `start` to before `end`. If `start` is compacted, return the
+        first revision that is not, else 0."""
         create = Message(
             "etcdserverpb.WatchCreateRequest",
             key=self._request.data("key"),
@@ -152,9 +159,11 @@ class Past:
                     return answer.number("compact_revision")
                 if answer.flag("canceled"):
                     raise CallError(UNAVAILABLE, answer.text("cancel_reason"))
-                events = answer.children("events")
-                found.extend(event.child("kv").number("mod_revision") for event in events)
-                if events:
+                deleted = [event.child("kv").number("mod_revision") for event in answer.children("events")]
+                found.extend(revision for revision in deleted if revision < end)
+                if deleted and deleted[-1] >= end:
+                    return 0
+                if deleted:
                     deadline = Deadline(self._seconds)
                 elif not answer.flag("created") and answer.child("header").number("revision") >= self._head:
                     return 0
