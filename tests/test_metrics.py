@@ -2,7 +2,9 @@
 
 import gc
 import math
+import os
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -181,6 +183,28 @@ def test_gatherers_fill_cells_before_they_are_read_and_may_fail() -> None:
     registry.on_scrape(lambda: 1 // 0)
     registry.on_scrape(gather)
     assert [lines(registry, "c "), lines(registry, "c ")] == [["c 1"], ["c 2"]]
+
+
+class OwnProcess(OsFiles):
+    """What a service sees under ProcSubset=pid."""
+
+    def open(self, path: str, **how: bool) -> int:
+        assert path.startswith("/proc/self/")
+        return super().open(path, **how)
+
+
+def test_the_process_is_measured_where_it_sees_nothing_but_itself() -> None:
+    registry = Registry()
+    process = ProcessMetrics(registry, OwnProcess(), time.monotonic, time.time)
+    try:
+        text = registry.expose().decode()
+    finally:
+        process.close()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    ticks = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[19]
+    began = int(booted.split()[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
+    assert families["process_start_time_seconds"].samples[0].value == pytest.approx(began, abs=2)
 
 
 def test_a_member_shows_etcds_families_with_etcds_types_and_bounds() -> None:

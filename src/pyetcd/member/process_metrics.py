@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -83,7 +84,9 @@ class ProcessMetrics:
         self._network: list[list[bytes]] = []
         self._allocations = 0
         self._refresh()
-        self._started = self._start_time()
+        # What the kernel counts from is also in /proc/stat, which hardened services do not see.
+        booted = unix() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._started = booted + self._of_stat(21) / _TICKS
         self.pauses = Pauses(
             "go_gc_duration_seconds", "Time the cycle collector stopped the process.", clock, unix
         )
@@ -186,13 +189,6 @@ class ProcessMetrics:
 
     def _bytes(self, column: int) -> int:
         return sum(int(numbers[column]) for numbers in self._network)
-
-    def _start_time(self) -> float:
-        """Unix time; 0 where the system does not tell."""
-        for line in self._read("/proc/stat").splitlines():
-            if line.startswith(b"btime "):
-                return int(line.split()[1]) + self._of_stat(21) / _TICKS
-        return 0.0
 
     def _descriptors(self) -> int:
         return len(self._files.listdir("/proc/self/fd")) - 1  # but for the one that lists them
