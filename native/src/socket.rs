@@ -48,6 +48,17 @@ impl Socket {
             Self::Unix(_) => "unix @->@".to_owned(),
         }
     }
+
+    /// The same of one that we accepted from `there`, who may have gone again.
+    pub fn name_from(&self, there: &str) -> String {
+        match self {
+            Self::Tcp(socket) => match socket.local_addr() {
+                Ok(here) => format!("tcp {here}->{there}"),
+                Err(_) => format!("tcp {there}"),
+            },
+            Self::Unix(_) => self.name(),
+        }
+    }
 }
 
 impl AsyncRead for Socket {

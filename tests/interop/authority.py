@@ -37,7 +37,7 @@ class Authority:
         self.revoke()
 
     def _builder(
-        self, name: x509.Name, key: ec.EllipticCurvePublicKey, serial: int
+        self, name: x509.Name, key: ec.EllipticCurvePublicKey, serial: int, days: tuple[int, int] = (-1, 1)
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
@@ -46,19 +46,25 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(serial)
-            .not_valid_before(now - DAY)
-            .not_valid_after(now + DAY)
+            .not_valid_before(now + days[0] * DAY)
+            .not_valid_after(now + days[1] * DAY)
         )
 
     def issue(
-        self, name: str, hosts: Sequence[str] = (), *, p521: bool = False, file: str | None = None
+        self,
+        name: str,
+        hosts: Sequence[str] = (),
+        *,
+        p521: bool = False,
+        file: str | None = None,
+        days: tuple[int, int] = (-1, 1),
     ) -> tuple[Path, Path]:
-        """A certificate with this common name, if any, for server and client; its file and its key's,
-        replaced in one step each."""
+        """A certificate with this common name, if any, for server and client, valid between these days from
+        now; its file and its key's, replaced in one step each."""
         key = ec.generate_private_key(ec.SECP521R1() if p521 else ec.SECP256R1())
         self._next += 1
         self._serials[name] = self._next
-        builder = self._builder(_named(name), key.public_key(), self._next).add_extension(
+        builder = self._builder(_named(name), key.public_key(), self._next, days).add_extension(
             x509.ExtendedKeyUsage(USES), critical=False
         )
         if hosts:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+import struct
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -199,3 +202,91 @@ def test_who_does_not_finish_a_handshake_is_turned_away_after_ten_seconds(
             )
             told.append([line | {"error": ""} for line in server.rejected(2)])
         assert told[0] == told[1]
+
+
+def talk(port: int, data: bytes, *, half: bool = False, reset: bool = False) -> None:
+    """Say this in the place of a hello, and go, or wait for the end."""
+    with socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.sendall(data)
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return
+        if half:
+            client.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
+            while client.recv(4096):
+                pass
+
+
+RECORDS = {
+    "a request": b"GET / HTTP/1.1\r\n\r\n",
+    "data": b"\x17\x03\x03\x00\x05hello",
+    "a change of ciphers": b"\x14\x03\x01\x00\x01\x01",
+    "an alert": b"\x15\x03\x01\x00\x02\x02\x28",
+    "another alert": b"\x15\x03\x01\x00\x02\x02\x30",
+    "a hello of SSL 2": b"\x80\x2e\x01\x03\x01" + bytes(40),
+    "a record too long": b"\x16\x03\x01\xff\xff" + bytes(200),
+    "an empty hello": b"\x16\x03\x01\x00\x04\x01\x00\x00\x00",
+}
+
+
+def test_what_is_no_hello_is_told_of_in_the_same_words(both: Both, authority: Authority) -> None:
+    def knocks(server: TlsServer) -> object:
+        told = {}
+        for count, (name, record) in enumerate(RECORDS.items(), 1):
+            talk(server.port, record)
+            told[name] = server.rejected(count)[-1]["error"]
+        talk(server.port, b"\x16", half=True)
+        told["a byte"] = server.rejected(len(RECORDS) + 1)[-1]["error"]
+        talk(server.port, b"\x16\x03\x01", reset=True)
+        reset = str(server.rejected(len(RECORDS) + 2)[-1]["error"])
+        told["a reset"] = re.sub(r"127\.0\.0\.1:\d+", "address", reset)
+        return told
+
+    told = same(both(trusted_ca_file=authority.ca), knocks)
+    assert isinstance(told, dict)
+    assert told["an alert"] == "remote error: tls: handshake failure"
+    assert told["a reset"] == "read tcp address->address: read: connection reset by peer"
+
+
+def test_clients_that_offer_or_show_nothing_that_will_do_are_told_of_in_the_same_words(
+    both: Both, authority: Authority
+) -> None:
+    authority.issue("expired", days=(-3, -2))
+    authority.issue("early", days=(2, 3))
+
+    def old() -> ssl.SSLContext:
+        made = context(authority)
+        made.minimum_version = made.maximum_version = ssl.TLSVersion.TLSv1_1
+        made.set_ciphers("ALL:@SECLEVEL=0")
+        return made
+
+    def ancient_cipher() -> ssl.SSLContext:
+        made = context(authority)
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+        made.set_ciphers("DHE-RSA-AES128-GCM-SHA256")
+        return made
+
+    def knocks(server: TlsServer) -> object:
+        told = []
+        for count, how in enumerate(
+            (
+                context(authority, "expired"),
+                context(authority, "early"),
+                context(authority, "good", alpn=["x", "y"]),
+                old(),
+                ancient_cipher(),
+            ),
+            1,
+        ):
+            assert not knock(server.port, how)
+            error = str(server.rejected(count)[-1]["error"])
+            told.append(re.sub(r"current time \S+", "current time", error))
+        return told
+
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        told = same(both(trusted_ca_file=authority.ca), knocks)
+    assert isinstance(told, list)
+    assert "certificate has expired or is not yet valid: current time is after 2" in told[0]
+    assert told[2] == 'tls: client requested unsupported application protocols (["x" "y"])'
+    assert told[3] == "tls: client offered only unsupported versions: [302 301]"

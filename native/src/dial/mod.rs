@@ -2,7 +2,7 @@
 
 mod tls;
 
-pub use tls::{system_roots, ClientTls, Tls, TlsOptions};
+pub use tls::{remote_alert, system_roots, ClientTls, Tls, TlsOptions};
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

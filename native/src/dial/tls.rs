@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::Target;
 use crate::crypto::Choice;
 use crate::server::tls::{certificates, private_key, root_store, Allowed, NOT_ALLOWED};
-use crate::server::x509::Certificate;
+use crate::server::x509::{rfc3339, Certificate};
 
 /// Where distributions keep the system's certificate authorities.
 const SYSTEM_ROOTS: [&str; 4] = [
@@ -30,6 +30,9 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+/// Go's words for a certificate that is not valid now.
+const OUT_OF_TIME: &str = "certificate has expired or is not yet valid";
 
 pub struct Tls {
     config: Arc<ClientConfig>,
@@ -145,7 +148,8 @@ pub fn system_roots() -> RootCertStore {
 /// Go's words for what went wrong, where it has its own.
 pub fn words(error: &Error) -> String {
     match error {
-        Error::AlertReceived(alert) => format!("remote error: tls: {}", alert_words(*alert)),
+        Error::AlertReceived(alert) => remote_alert(*alert),
+        Error::DecryptError => "local error: tls: bad record MAC".to_owned(),
         // Nobody asks a client for its host: only the allowed names are refused so.
         Error::InvalidCertificate(CertificateError::NotValidForName) => NOT_ALLOWED.to_owned(),
         Error::NoCertificatesPresented => "tls: client didn't provide a certificate".to_owned(),
@@ -160,6 +164,11 @@ pub fn words(error: &Error) -> String {
         }
         other => format!("tls: {other}"),
     }
+}
+
+/// Go's words for what the other side says before it goes.
+pub fn remote_alert(alert: AlertDescription) -> String {
+    format!("remote error: tls: {}", alert_words(alert))
 }
 
 fn alert_words(alert: AlertDescription) -> String {
@@ -190,10 +199,13 @@ fn alert_words(alert: AlertDescription) -> String {
 fn certificate_words(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => "certificate has expired or is not yet valid".to_owned(),
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("{OUT_OF_TIME}: current time {} is after {}", rfc3339(*time), rfc3339(*not_after))
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!("{OUT_OF_TIME}: current time {} is before {}", rfc3339(*time), rfc3339(*not_before))
+        }
+        CertificateError::Expired | CertificateError::NotValidYet => OUT_OF_TIME.to_owned(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "certificate specifies an incompatible key usage".to_owned()
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rustls::server::{Acceptor, ClientHello};
-use rustls::{Error, PeerIncompatible};
+use rustls::{Error, InvalidMessage, PeerIncompatible};
 use socket2::Socket as RawSocket;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
@@ -102,7 +102,7 @@ async fn welcome(
     also_plain: bool,
     serves: Serves,
 ) {
-    let name = tls.as_ref().map(|_| socket.name());
+    let name = tls.as_ref().map(|_| socket.name_from(&address));
     let sniffed = Sniffed { head: BytesMut::new(), socket };
     let mut guest = Guest { address: address.clone(), ..Guest::default() };
     let shaken = within(wire.limits.handshake_timeout, shake_hands(sniffed, &mut guest, tls, also_plain)).await;
@@ -174,8 +174,12 @@ struct Guest {
     speaks_tls: bool,
     /// The beginning of what it said.
     hello: BytesMut,
+    has_said_hello: bool,
     /// The cipher suites it offered.
     suites: String,
+    names_groups: bool,
+    /// The protocols it offered by ALPN, quoted.
+    protocols: String,
     server_name: String,
     certificate: Certificate,
 }
@@ -184,7 +188,9 @@ impl Guest {
     /// Address, server name, the certificate's addresses and names, each list joined by commas, and the error.
     fn rejected(&self, connection: &str, error: &io::Error) -> Event {
         let error = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
+            // Go tells the end of a client that has begun a hello from that of one which has said all, or nothing.
+            io::ErrorKind::UnexpectedEof if self.has_said_hello || self.hello.is_empty() => "EOF".to_owned(),
+            io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
             io::ErrorKind::TimedOut => format!("read {connection}: i/o timeout"),
             _ if error.raw_os_error().is_some() => format!("read {connection}: read: {}", words(error)),
             _ => self.reason(error),
@@ -199,27 +205,57 @@ impl Guest {
 impl Guest {
     fn heard(&mut self, hello: &ClientHello<'_>) {
         hello.server_name().unwrap_or_default().clone_into(&mut self.server_name);
+        self.has_said_hello = true;
+        self.names_groups = hello.named_groups().is_some();
+        let protocols = hello.alpn().into_iter().flatten().map(|name| format!("{:?}", String::from_utf8_lossy(name)));
+        self.protocols = protocols.collect::<Vec<_>>().join(" ");
         self.suites = hello::hex(hello.cipher_suites().iter().map(|suite| u16::from(*suite)));
     }
 
     /// Go's words, which for some failures name what the client offered.
     fn reason(&self, error: &io::Error) -> String {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            Some(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)) => {
-                let common = words(error);
-                format!("{common}; client offered: [{}]", self.suites)
+        let Some(found) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else { return words(error) };
+        let trouble = match found {
+            Error::InvalidMessage(InvalidMessage::MissingData(_)) => {
+                Some("local error: tls: error decoding message".to_owned())
             }
-            Some(Error::PeerIncompatible(
-                PeerIncompatible::Tls12NotOffered
-                | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::SupportedVersionsExtensionRequired
-                | PeerIncompatible::Tls13RequiredForQuic
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
-            )) => {
-                let versions = hello::versions(&self.hello).unwrap_or_default();
-                format!("tls: client offered only unsupported versions: [{versions}]")
+            Error::InappropriateMessage { .. } | Error::InvalidMessage(_) if !self.has_said_hello => {
+                hello::trouble(&self.hello)
             }
-            _ => words(error),
+            Error::NoApplicationProtocol => {
+                Some(format!("tls: client requested unsupported application protocols ([{}])", self.protocols))
+            }
+            Error::PeerIncompatible(found) => self.incompatible(found),
+            _ => None,
+        };
+        trouble.unwrap_or_else(|| words(error))
+    }
+
+    fn incompatible(&self, found: &PeerIncompatible) -> Option<String> {
+        let versions = || hello::versions(&self.hello).unwrap_or_default();
+        match found {
+            PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NamedGroupsExtensionRequired
+                if self.names_groups =>
+            {
+                Some("tls: no ECDHE curve supported by both client and server".to_owned())
+            }
+            PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoKxGroupsInCommon
+            | PeerIncompatible::NamedGroupsExtensionRequired => {
+                let none = "tls: no cipher suite supported by both client and server";
+                Some(format!("{none}; client offered: [{}]", self.suites))
+            }
+            // Clients before TLS 1.2 do not say how they would sign.
+            PeerIncompatible::SignatureAlgorithmsExtensionRequired if versions().contains("303") => None,
+            PeerIncompatible::SignatureAlgorithmsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls13RequiredForQuic
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13 => {
+                Some(format!("tls: client offered only unsupported versions: [{}]", versions()))
+            }
+            _ => None,
         }
     }
 }

@@ -155,6 +155,14 @@ fn time(der: &[u8]) -> Option<(String, &[u8])> {
     (told.len() == 14 && told.bytes().all(|digit| digit.is_ascii_digit())).then_some((told, rest))
 }
 
+/// A time as Go writes it: `2026-11-27T08:57:14Z`.
+pub fn rfc3339(time: UnixTime) -> String {
+    let digits = digits(time.as_secs());
+    let part = |from: usize, to: usize| &digits[from..to];
+    let (date, clock) = ([part(0, 4), part(4, 6), part(6, 8)], [part(8, 10), part(10, 12), part(12, 14)]);
+    format!("{}T{}Z", date.join("-"), clock.join(":"))
+}
+
 /// Seconds since 1970 as YYYYMMDDHHMMSS, by counting days from March on, so that leap days come last.
 fn digits(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
