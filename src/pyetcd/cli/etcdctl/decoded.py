@@ -58,7 +58,7 @@ def _documents(answer: Message, printer: SimplePrinter) -> None:
         emit("---\n" if at else "")
         if not printer.values_only:
             emit(f"# {_comment(kv.data('key'), printer.hex)}\n")
-        emit(document(kv.data("value")))
+        emit(_document(kv.data("value")))
 
 
 def _comment(key: bytes, hexadecimal: bool) -> str:
@@ -68,7 +68,7 @@ def _comment(key: bytes, hexadecimal: bool) -> str:
     return text if text.isprintable() else gotext.quote(text)
 
 
-def document(value: bytes) -> str:
+def _document(value: bytes) -> str:
     """The value's object in YAML; without one, its text or its bytes in base64, and in a comment why."""
     from pyetcd.cli.etcdctl import output_yaml
 
