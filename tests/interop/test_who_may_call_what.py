@@ -323,9 +323,15 @@ def test_what_a_low_user_may_do(locked: Locked) -> None:
         assert locked.ask(f"/etcdserverpb.{path}", request.SerializeToString(), "low").details == ""
 
 
-def test_passwords_and_tokens_are_in_no_log_line(tmp_path: Path) -> None:
-    password = "correct-horse-battery"
-    etcd = Etcd(tmp_path, bcrypt_cost=4, log_level="debug", warning_unary_request_duration="1ns")
+@pytest.mark.parametrize("kind", ["simple", "jwt"])
+def test_passwords_and_tokens_are_in_no_log_line(tmp_path: Path, kind: str) -> None:
+    """Nor wrong ones, which may be right elsewhere; whichever way they come in; nor on any page."""
+    password, wrong, strange = "correct-horse-battery", "wrong-staple", "not.a-token.at-all"
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"key-of-all-members" * 4)
+    tokens = "simple" if kind == "simple" else f"jwt,sign-method=HS256,priv-key={secret}"
+    flags = {"log_level": "debug", "warning_unary_request_duration": "1ns", "auth_token": tokens}
+    etcd = Etcd(tmp_path, bcrypt_cost=4, **flags)
     try:
         for path, request in (
             ("Auth/UserAdd", rpc_pb2.AuthUserAddRequest(name="root", password=password)),
@@ -342,15 +348,32 @@ def test_passwords_and_tokens_are_in_no_log_line(tmp_path: Path) -> None:
         asked = AuthenticateRequest(name="root", password=password)
         answer = etcd.call("Auth/Authenticate", asked, AuthenticateResponse)
         assert isinstance(answer, AuthenticateResponse)
+        with pytest.raises(grpc.RpcError, match="invalid user ID or password"):
+            etcd.call(
+                "Auth/Authenticate", AuthenticateRequest(name="root", password=wrong), AuthenticateResponse
+            )
         ranged = etcd.channel.unary_unary("/etcdserverpb.KV/Range")
-        ranged(
-            RangeRequest(key=b"k").SerializeToString(),
-            metadata=(("token", answer.token),),
-            timeout=SECONDS,
-        )
-        pages = []
+        asking = RangeRequest(key=b"k").SerializeToString()
+        ranged(asking, metadata=(("token", answer.token),), timeout=SECONDS)
+        with pytest.raises(grpc.RpcError, match=INVALID_TOKEN):
+            ranged(asking, metadata=(("token", strange),), timeout=SECONDS)
         connection = http.client.HTTPConnection("127.0.0.1", etcd.port, timeout=SECONDS)
-        for page in ("/debug/requests", "/debug/requests?fam=grpc.Recv.Auth&b=0&exp=1", "/metrics"):
+        posted = []
+        for tried in (password, wrong):
+            body = json.dumps({"name": "root", "password": tried})
+            connection.request("POST", "/v3/auth/authenticate", body)
+            posted.append(json.loads(connection.getresponse().read()).get("token", ""))
+        for token in (posted[0], strange):
+            connection.request("POST", "/v3/kv/range", '{"key":"aw=="}', {"Authorization": token})
+            connection.getresponse().read()
+        pages = []
+        for page in (
+            "/debug/requests",
+            "/debug/requests?fam=grpc.Recv.Auth&b=0&exp=1",
+            "/debug/requests?fam=grpc.Recv.KV&b=0&exp=1",
+            "/debug/vars",
+            "/metrics",
+        ):
             connection.request("GET", page)
             pages.append(connection.getresponse().read().decode("utf-8", "replace"))
         connection.close()
@@ -358,6 +381,9 @@ def test_passwords_and_tokens_are_in_no_log_line(tmp_path: Path) -> None:
         etcd.stop()
     printed = etcd.printed.text()
     assert "authenticated a user" in printed
+    assert posted[0]
+    secrets = [password, wrong, strange, secret.read_text()]
+    for token in (answer.token, posted[0]):
+        secrets += [token, token.partition(".")[0] if kind == "simple" else token.rpartition(".")[2]]
     for text in (printed, *pages):
-        assert password not in text
-        assert answer.token.partition(".")[0] not in text
+        assert not [each for each in secrets if each in text]
