@@ -85,7 +85,8 @@ HttpHandler = Callable[[int, HttpRequest, Meta], None]
 
 
 class Outbox:
-    """Answers of this turn. Flushed at its end by who runs it, soon by itself when filled outside a turn."""
+    """Answers of this turn. Flushed at its end by who runs it, soon by itself when filled outside a turn: `hold`
+    says that one has begun."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -97,7 +98,10 @@ class Outbox:
         self.on_stream_end: OnStreamEnd | None = None
         self._loop = loop
         self._ends: list[tuple[int, int, str]] = []
-        self._scheduled = False
+        self._scheduled = False  # or held: a flush will come
+
+    def hold(self) -> None:
+        self._scheduled = True
 
     def reply(self, call: int, body: Body) -> None:
         """Finish a unary call well."""

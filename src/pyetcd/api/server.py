@@ -288,12 +288,24 @@ class ClientServer:
 
     def _turn(self) -> None:
         self._wake.clear()
-        self._member.begin_turn()
+        self.begin_turn()
         self._member.on_wake()
         if not self._serving:
             self._member.end_of_turn()
         elif self._dispatcher.turn():
             self._loop.call_soon(self._turn)
+        self._flush()
+
+    def begin_turn(self) -> None:
+        """What is answered from now on, and sent to other members, leaves at the end of this turn."""
+        self._outbox.hold()
+        self._member.begin_turn()
+
+    def end_of_turn(self) -> None:
+        self._member.end_of_turn()
+        self._flush()
+
+    def _flush(self) -> None:
         self.hub.flush()
         self._outbox.flush()
 

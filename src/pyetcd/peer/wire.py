@@ -7,7 +7,8 @@ that hold here:
   503 before that is set. A call that is over has no owner any more: an owner hears its last event once.
 * What a handler raises is logged and costs nobody else anything.
 * Every failure to reach another member has a text in Go's words. A dial never raises: it fails with an event.
-* Once the events of a turn are handled, `after_turn` is called, also where there were none.
+* Before the events of a turn are handled `before_turn` is called, and then `after_turn`, also where there were
+  none.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class PeerWire:
         self._failures = 0
         self._closed = False
         self.on_request: OnRequest = self._not_ready
+        self.before_turn: Callable[[], None] = _nothing
         self.after_turn: Callable[[], None] = _nothing
 
     def start(self) -> None:
@@ -198,6 +200,7 @@ class PeerWire:
         if self._closed:
             return
         self._wake.clear()
+        self.before_turn()
         events = self.server.drain(EVENTS_PER_TURN)
         for kind, call, _, payload, meta in events:
             try:

@@ -234,7 +234,7 @@ async def _serve(config: ServerConfig, initial: Initial | None, outside: _Outsid
         server.listen(outside.entrances)
         peer_port = PeerPort(peer_wire, member.transport, {}, {"/": Endpoints(Serving(member)).handle})
         peer_port.listen(outside.entrances.peers)
-        peer_wire.after_turn = member.end_of_turn
+        peer_wire.before_turn, peer_wire.after_turn = server.begin_turn, server.end_of_turn
     except (BadLease, DecodeError, ValueError) as error:
         opened.discard()
         raise CannotOpen(f"{opened.backend.path}: what it holds cannot be read: {error}") from None
