@@ -85,8 +85,8 @@ HttpHandler = Callable[[int, HttpRequest, Meta], None]
 
 
 class Outbox:
-    """Answers of this turn. Flushed at its end by who runs it, soon by itself when filled outside a turn: `hold`
-    says that one has begun."""
+    """Answers of this turn. Flushed at its end by who runs it, soon by itself when filled outside of one;
+    `hold` says that a turn has begun."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server

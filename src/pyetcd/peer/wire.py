@@ -7,8 +7,7 @@ that hold here:
   503 before that is set. A call that is over has no owner any more: an owner hears its last event once.
 * What a handler raises is logged and costs nobody else anything.
 * Every failure to reach another member has a text in Go's words. A dial never raises: it fails with an event.
-* Before the events of a turn are handled `before_turn` is called, and then `after_turn`, also where there were
-  none.
+* Around the handling of a turn's events `before_turn` and `after_turn` are called, also where there are none.
 """
 
 from __future__ import annotations
