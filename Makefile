@@ -22,8 +22,9 @@ $(STAMP): requirements.lock pyproject.toml $(NATIVE)
 	@scripts/setup
 
 $(COMPILED): $(STAMP) $(PYTHON) scripts/compile.py
+	@mkdir -p $(@D) && touch $(@D)/began
 	@$(PY) scripts/compile.py
-	@touch $@
+	@touch -r $(@D)/began $@  # what has changed meanwhile is newer
 
 interpreted: $(STAMP)  ## the same without compiled modules: nothing to wait for after an edit
 	@$(PY) scripts/compile.py --remove

@@ -24,10 +24,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "member": {*STATE, "peer", "_native", "logs", "metrics"},
     "api": {*STATE, "listen", "peer", "member", "_native", "logs", "metrics"},
     "proxy": {"cluster", "listen", "proto", "api", "_native", "logs", "metrics"},
-    "cli": {*STATE, "listen", "peer", "member", "api", "proxy", "_native", "logs", "metrics"},
-    "embed": {"storage", "member", "cli", "launching", "logs"},
+    "cli": {*STATE, "listen", "peer", "member", "api", "proxy", "loop", "_native", "logs", "metrics"},
+    "embed": {"storage", "member", "cli", "launching", "loop", "logs"},
     "testing": {"launching"},
     "launching": set(),
+    "loop": set(),
 }
 LEAVES = {"version", "logs"}  # known to everyone but to each other
 

@@ -37,6 +37,7 @@ from pyetcd.cli.etcd.no_effect import warn_of_no_effect
 from pyetcd.cli.etcd.run import run
 from pyetcd.launching import PORT_TAKEN, PORTS_TRIED_MAX, Addressed, Setting, command_line
 from pyetcd.logs.sinks import WriterLoop
+from pyetcd.loop import run as run_loop
 from pyetcd.member.config import ServerConfig
 from pyetcd.member.config_check import ConfigError, check_start, validate
 from pyetcd.storage.files import OsFiles
@@ -169,7 +170,7 @@ class _Thread:
 
     def run(self, config: ServerConfig) -> None:
         try:
-            asyncio.run(self._run(config))
+            run_loop(self._run(config))
         except BaseException as error:  # whatever it is, the caller is to hear of it
             self.failed(error)
         finally:

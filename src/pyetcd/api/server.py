@@ -289,7 +289,6 @@ class ClientServer:
     def _turn(self) -> None:
         self._wake.clear()
         self.begin_turn()
-        self._member.on_wake()
         if not self._serving:
             self._member.end_of_turn()
         elif self._dispatcher.turn():

@@ -323,7 +323,6 @@ class Member:
             in_flight=lambda: outgoing.in_flight,
             on_failure=on_failure,
         )
-        self._wal.on_named = lambda: loop.call_soon_threadsafe(self.on_wake)
         self.backend.before_commit = self._position.save
         self.backend.on_failure = on_failure
 
@@ -745,7 +744,8 @@ class Member:
 
     def start(self) -> None:
         """Begin to tick and campaign; then publish this member."""
-        config = self.config
+        config, loop = self.config, self._loop
+        self._wal.on_named = lambda: loop.call_soon_threadsafe(self.on_wake)
         self.store.resume_compaction()  # before what the log brings: there may be the next compaction
         self.peers.begin(*self._first_peers)
         self._tick()

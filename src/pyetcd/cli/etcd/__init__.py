@@ -160,7 +160,6 @@ def _without_secrets(argv: Sequence[str]) -> list[str]:
 
 
 def _run(config: ServerConfig) -> int:
-    import asyncio
     import signal
 
     # Until the member is there to be stopped, SIGINT just ends the process, as SIGTERM does: without this it
@@ -171,6 +170,7 @@ def _run(config: ServerConfig) -> int:
     from pyetcd.cli.etcd.default_host import default_host
     from pyetcd.cli.etcd.host import OwnProcess
     from pyetcd.cli.etcd.run import run
+    from pyetcd.loop import run as run_loop
     from pyetcd.storage.files import OsFiles
 
     host, why_not = default_host()
@@ -180,7 +180,7 @@ def _run(config: ServerConfig) -> int:
     try:
         look_at_data_dir(OsFiles(), config.data_dir)
         check_start(config)
-        code = asyncio.run(run(config, OwnProcess()))
+        code = run_loop(run(config, OwnProcess()))
     except DataDirError as error:
         _log.fatal(error.message, error.fields)
         return 1

@@ -24,6 +24,7 @@ from pyetcd.cluster.endpoints import Target
 from pyetcd.cluster.urls import Url, UrlError, parse_url, split_host_port
 from pyetcd.listen import Entrance, Sockets
 from pyetcd.logs.sinks import Writer
+from pyetcd.loop import run as run_loop
 from pyetcd.member.config import ServerConfig, TlsConfig
 from pyetcd.member.process_metrics import ProcessMetrics
 from pyetcd.member.tls_choice import VERSIONS
@@ -81,7 +82,7 @@ def start(call: Invocation) -> None:
     raise_limit()
     config = _config(call, found.endpoints or call.items("endpoints"))
     doors = (entrances, metrics)
-    asyncio.run(until_stopped(_serve(files, call, config, dialling, serving, certificates, doors)))
+    run_loop(until_stopped(_serve(files, call, config, dialling, serving, certificates, doors)))
 
 
 async def _serve(

@@ -20,6 +20,8 @@ from pyetcd.cli.etcd.systemd import notify_ready, passed_sockets
 
 End = Callable[[int], None]
 
+COLLECTED_AFTER = 20_000  # objects, where Python's 700 would be made by every tenth batch of writes
+
 
 class Host(Protocol):
     """All of these are called in the loop's thread."""
@@ -65,6 +67,7 @@ class OwnProcess:
     def loaded(self) -> None:
         gc.collect()
         gc.freeze()  # the collector need not walk it again
+        gc.set_threshold(COLLECTED_AFTER)
 
     def ready(self) -> None:
         notify_ready(os.environ)
