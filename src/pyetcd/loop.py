@@ -1,4 +1,4 @@
-"""The event loop of members and proxies: uvloop's, whose turns cost a third of asyncio's."""
+"""The event loop of members and the gRPC proxy: uvloop's, whose turns cost a third of asyncio's."""
 
 from __future__ import annotations
 

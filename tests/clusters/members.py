@@ -28,13 +28,16 @@ STOP_SECONDS = 20.0
 
 
 _ports = count(os.getpid() * 2003)  # so that sessions side by side hardly ever meet
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_width = 12_000 // _workers  # and the workers of one never
 
 
 def free_port() -> int:
     """One that nobody listens on, and below those that outgoing connections are given: it stays free also
     while its member is down and others dial a lot."""
     while True:
-        port = 20_000 + next(_ports) % 12_000
+        port = 20_000 + _worker * _width + next(_ports) % _width
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -19,7 +19,6 @@ from pyetcd.cli.exits import ERROR, Exit
 from pyetcd.cli.flag import SECOND_NS
 from pyetcd.cluster.urls import Url, UrlError, split_host_port
 from pyetcd.listen import Sockets
-from pyetcd.loop import run as run_loop
 from pyetcd.proxy.discovered import NothingDiscovered, discover
 from pyetcd.proxy.remotes import Remote, Remotes
 from pyetcd.proxy.tcp import TcpProxy
@@ -47,7 +46,7 @@ def start(call: Invocation) -> None:
         raise Exit(ERROR, str(error)) from None
     raise_limit()
     seconds = call.number("retry-delay") / SECOND_NS or DEFAULT_RETRY_SECONDS
-    run_loop(until_stopped(_serve(entrance.socket, remotes, seconds)))
+    asyncio.run(until_stopped(_serve(entrance.socket, remotes, seconds)))
 
 
 async def _serve(listener: socket.socket, remotes: list[Remote], retry_seconds: float) -> None:
