@@ -95,7 +95,8 @@ def build() -> None:
                     [source],
                     output_dir=self.build_temp,
                     include_dirs=ext.include_dirs,
-                    extra_postargs=ext.extra_compile_args,
+                    # Calls between files need no table of their own: a hundredth of the CPU of a put.
+                    extra_postargs=[*ext.extra_compile_args, "-fvisibility=hidden"],
                 )
                 return made
 
@@ -110,7 +111,7 @@ def build() -> None:
     made_of = digests()
     extensions = mypycify(
         ["--strict", *paths],
-        opt_level="2",
+        opt_level="3",
         debug_level="0",
         multi_file=True,
         group_name="pyetcd",
