@@ -145,6 +145,19 @@ def status(started: Proxy, path: str) -> int:
         return error.code
 
 
+def it_serves_after_a_restart_of(server: TlsServer, started: Proxy, authority: Authority) -> None:
+    """All connections to the member are new ones then."""
+    server.restart(signal.SIGKILL)
+    within(SECONDS, lambda: status(started, "/health") == 200)
+    again = Load(started, authority)
+    try:
+        again.goes_on()
+    finally:
+        again.stop()
+    assert again.failed == []
+
+
+
 def test_what_the_proxy_dials_with_follows_its_files_and_kept_connections_stay(
     started: Proxy, server: TlsServer, authority: Authority, load: Load
 ) -> None:
@@ -156,14 +169,7 @@ def test_what_the_proxy_dials_with_follows_its_files_and_kept_connections_stay(
     assert load.failed == []
     load.stop()  # puts are not repeated when their connection goes
     authority.revoke(old)
-    server.restart(signal.SIGKILL)
-    within(SECONDS, lambda: status(started, "/health") == 200)
-    again = Load(started, authority)
-    try:
-        again.goes_on()
-    finally:
-        again.stop()
-    assert again.failed == []
+    it_serves_after_a_restart_of(server, started, authority)
     assert status(started, "/metrics") == 200
 
 
@@ -177,14 +183,7 @@ def test_files_that_do_not_fit_leave_what_was_there(
     load.goes_on()
     assert load.failed == []
     load.stop()
-    server.restart(signal.SIGKILL)
-    within(SECONDS, lambda: status(started, "/health") == 200)
-    again = Load(started, authority)
-    try:
-        again.goes_on()
-    finally:
-        again.stop()
-    assert again.failed == []
+    it_serves_after_a_restart_of(server, started, authority)
 
 
 def test_who_dials_the_proxy_meets_the_new_certificate(

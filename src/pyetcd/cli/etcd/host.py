@@ -20,7 +20,7 @@ from pyetcd.cli.etcd.systemd import notify_ready, passed_sockets
 
 End = Callable[[int], None]
 
-COLLECTED_AFTER = 20_000  # objects, where Python's 700 would be made by every tenth batch of writes
+COLLECTED_AFTER = 20_000  # objects; after Python's 700, a put in a cluster costs two hundredths more CPU
 
 
 class Host(Protocol):
